@@ -1,0 +1,89 @@
+"""JSON at the edge: bounded and typed reading with key paths, and one canonical way of writing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from kobuild.errors import MalformedDocument
+
+MAX_DOCUMENT_BYTES: Final = 4 * 1024 * 1024
+"""Manifests, indexes and configs are refused beyond this; distribution-spec, "Pushing Manifests", asks for 4 MiB."""
+
+
+def parse_object(raw: bytes, what: str) -> dict[str, Any]:
+    """Parse `raw` as one JSON object; raises MalformedDocument naming `what`."""
+    if len(raw) > MAX_DOCUMENT_BYTES:
+        raise MalformedDocument(f"{what}: {len(raw)} bytes is more than the {MAX_DOCUMENT_BYTES} allowed")
+    try:
+        value = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise MalformedDocument(f"{what}: not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise MalformedDocument(f"{what}: expected a JSON object, got {type(value).__name__}")
+    return value
+
+
+def canonical(value: Mapping[str, Any]) -> bytes:
+    """Write JSON with no spaces, in the mapping's own order, as UTF-8: the same value gives the same bytes."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _fail(what: str, key: str, expected: str, value: object) -> MalformedDocument:
+    return MalformedDocument(f"{what}: {key}: expected {expected}, got {value!r}")
+
+
+def get_str(value: Mapping[str, Any], key: str, what: str, default: str | None = None) -> str:
+    """A string member; missing is an error unless there is a default."""
+    found = value.get(key, default)
+    if not isinstance(found, str):
+        raise _fail(what, key, "a string", found)
+    return found
+
+
+def get_int(value: Mapping[str, Any], key: str, what: str) -> int:
+    """A non-negative integer member."""
+    found = value.get(key)
+    if not isinstance(found, int) or isinstance(found, bool) or found < 0:
+        raise _fail(what, key, "a non-negative integer", found)
+    return found
+
+
+def get_object(value: Mapping[str, Any], key: str, what: str) -> dict[str, Any]:
+    """An object member; missing or null is an empty object."""
+    found = value.get(key)
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise _fail(what, key, "an object", found)
+    return found
+
+
+def get_objects(value: Mapping[str, Any], key: str, what: str) -> tuple[dict[str, Any], ...]:
+    """An array of objects; missing or null is empty."""
+    found = value.get(key)
+    if found is None:
+        return ()
+    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+        raise _fail(what, key, "an array of objects", found)
+    return tuple(found)
+
+
+def get_strings(value: Mapping[str, Any], key: str, what: str) -> tuple[str, ...]:
+    """An array of strings; missing or null is empty."""
+    found = value.get(key)
+    if found is None:
+        return ()
+    if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
+        raise _fail(what, key, "an array of strings", found)
+    return tuple(found)
+
+
+def get_string_map(value: Mapping[str, Any], key: str, what: str) -> dict[str, str]:
+    """An object whose values are all strings; missing or null is empty."""
+    found = get_object(value, key, what)
+    for name, item in found.items():
+        if not isinstance(item, str):
+            raise _fail(what, f"{key}.{name}", "a string", item)
+    return found

@@ -1,0 +1,1 @@
+"""`kobuild.toml`: frozen types and their parser."""

@@ -1,0 +1,111 @@
+"""What `kobuild.toml` says, as frozen values; `parse` makes them, the flows read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kobuild.oci.mediatypes import Compression
+from kobuild.oci.platforms import Platform
+from kobuild.oci.reference import Reference
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSpec:
+    """`source = "KIND:ARGUMENT"`; `go` has no argument."""
+
+    kind: str
+    """go, github, url, pypi, npm or path."""
+    argument: str
+    """OWNER/REPO, an address template, a package's name, or a path relative to the settings file."""
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.argument}" if self.argument else self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSettings:
+    """One table under `tools`: one layer."""
+
+    name: str
+    source: SourceSpec
+    version: str = ""
+    """A PEP 440 specifier set, an exact upstream tag or version, or empty (`latest` is read as empty)."""
+    root: str = "/"
+    """Absolute path in the image that the archive's names go under, normalised, no trailing slash unless `/`."""
+    only: tuple[str, ...] = ()
+    """Globs on the member's name in the archive, before `strip`; a directory's match takes all below it."""
+    strip: int = 0
+    """How many leading parts of each member's name are dropped, as tar's --strip-components."""
+    mode: int | None = None
+    """Permission bits for every regular file (directories keep theirs); None keeps the archive's."""
+    asset: str = ""
+    """Which of a release's files: a glob with {version} {tag} {os} {arch}, each standing for all its spellings."""
+    rename: str = ""
+    """The name of a bare binary, a single .gz or a single file in the image; empty is the tool's name."""
+    versions: str = ""
+    """Where a `url:` source's versions are listed: an address of JSON or lines of text."""
+    checksums: str = ""
+    """Address template of a checksums file for `url:` sources."""
+    sha256: str = ""
+    """The sum that the user vouches for, for one-platform `url:` sources."""
+    test: str = ""
+    """A command that shows that the tool works in the image."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSettings:
+    """The `image` table."""
+
+    base: str
+    """`scratch`, `oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]`, or a reference in normal form, kept as written."""
+    targets: tuple[Reference, ...] = ()
+    platforms: tuple[Platform, ...] = (Platform("linux", "amd64"),)
+    compression: Compression = Compression.GZIP
+    workdir: str | None = None
+    path: tuple[str, ...] = ()
+    """Directories put before the base's PATH, in this order."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    entrypoint: tuple[str, ...] | None = None
+    cmd: tuple[str, ...] | None = None
+    user: str | None = None
+    expose: tuple[str, ...] = ()
+    """`8080/tcp`: the protocol is always there."""
+    volumes: tuple[str, ...] = ()
+    stop_signal: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    prioritized: tuple[str, ...] = ()
+    """Image paths that an eStargz layer puts before its landmark, for prefetching."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourcesSettings:
+    """The `sources` table: base addresses for mirrors and air-gapped sites; None is the public one."""
+
+    go: str | None = None
+    github_api: str | None = None
+    github_server: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One whole settings file."""
+
+    path: Path
+    """The settings file, absolute."""
+    image: ImageSettings
+    tools: tuple[ToolSettings, ...]
+    """In file order, which is layer order."""
+    sources: SourcesSettings = field(default_factory=SourcesSettings)
+
+    @property
+    def folder(self) -> Path:
+        """What relative paths in the file are relative to."""
+        return self.path.parent
+
+    @property
+    def lock_path(self) -> Path:
+        """The lock beside the settings: the same name with the suffix `.lock`."""
+        return self.path.with_suffix(".lock")

@@ -1,0 +1,1 @@
+"""Local places that hold blobs: the cache, OCI layouts, image archives."""
