@@ -23,7 +23,7 @@ class ImageStore(Protocol):
         """What the place's name or tag points at, digest checked."""
 
     def child(self, descriptor: Descriptor) -> Manifest | Index:
-        """A manifest or index by descriptor, size and digest checked; raises NotFound, LayoutError or IntegrityError."""
+        """A manifest or index by descriptor, size and digest checked; raises NotFound or IntegrityError."""
 
     def source(self, descriptor: Descriptor) -> BlobSource:
         """A way to a blob's bytes; nothing is read yet."""
