@@ -45,8 +45,9 @@ class Writable(Protocol):
 class VerifyingReader:
     """A reader that passes bytes on and, at the end, raises unless their size and digest are the expected ones.
 
-    It raises SizeMismatch as soon as one byte too many comes, so an endless body costs nothing. The last bytes are
-    handed out before the end is known: a caller may not act on the content before it has read to the end.
+    It raises SizeMismatch as soon as one byte too many comes, so an endless body costs nothing. Where the size is
+    known, the last bytes are handed out only after the digest was found right, and reading on shows bytes that are
+    too many; where it is not, a caller may not act on the content before it has read to the end.
     """
 
     def __init__(self, source: Readable, *, digest: Digest, size: int | None, place: str) -> None:
@@ -59,7 +60,9 @@ class VerifyingReader:
         self._finished = False
 
     def read(self, size: int = -1, /) -> bytes:
-        """Read at most `size` bytes; raises DigestMismatch or SizeMismatch."""
+        """Read at most `size` bytes, or all that is left; raises DigestMismatch or SizeMismatch."""
+        if size < 0:
+            return self._read_all()
         if self._finished or size == 0:
             return b""
         data = self._source.read(size)
@@ -67,12 +70,19 @@ class VerifyingReader:
         if self._size is not None and self._count > self._size:
             raise SizeMismatch(self._place, expected=self._size, actual=self._count)
         self._hasher.update(data)
-        if not data or size < 0:
-            self._finish()
+        if not data or self._count == self._size:
+            self._check()
+        # Only an empty read is the end: after the last expected byte one more read shows that nothing follows.
+        self._finished = not data
         return data
 
-    def _finish(self) -> None:
-        self._finished = True
+    def _read_all(self) -> bytes:
+        parts: list[bytes] = []
+        while data := self.read(CHUNK_BYTES):
+            parts.append(data)
+        return b"".join(parts)
+
+    def _check(self) -> None:
         if self._size is not None and self._count != self._size:
             raise SizeMismatch(self._place, expected=self._size, actual=self._count)
         actual = self._hasher.hexdigest()

@@ -103,9 +103,13 @@ def parse_time(text: str) -> datetime | None:
     aware = parsed if parsed.tzinfo else parsed.replace(tzinfo=timezone.utc)
     if aware.year <= 1:
         return None
-    return aware.astimezone(timezone.utc)
+    try:
+        return aware.astimezone(timezone.utc)
+    except OverflowError as error:
+        raise MalformedDocument(f"image config: created: beyond the year 9999: {text!r}") from error
 
 
 def format_time(moment: datetime) -> str:
     """RFC 3339 in UTC with whole seconds, such as `2026-11-25T09:00:00Z`."""
-    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    # Not strftime: its %Y does not pad years before 1000 on every system.
+    return moment.astimezone(timezone.utc).replace(microsecond=0, tzinfo=None).isoformat() + "Z"

@@ -42,7 +42,7 @@ class Index:
             ),
             annotations=jsonio.get_string_map(value, "annotations", what),
             subject=Descriptor.from_json(subject, f"{what}: subject") if subject else None,
-            artifact_type=value.get("artifactType"),
+            artifact_type=jsonio.get_str(value, "artifactType", what) if value.get("artifactType") else None,
         )
 
     @classmethod
@@ -76,8 +76,8 @@ class Index:
         return tuple(item.platform for item in self.manifests if item.platform and item.platform.is_known)
 
     def find(self, platform: Platform) -> Descriptor | None:
-        """The first entry for exactly `platform` (both normalised), or for it without a variant."""
-        for wanted in (platform, Platform(platform.os, platform.architecture).normalized()):
+        """The first entry for exactly `platform` (both normalised), else for the nearest one that runs on it."""
+        for wanted in platform.runnable:
             for item in self.manifests:
                 if item.platform == wanted:
                     return item

@@ -17,7 +17,8 @@ def parse_object(raw: bytes, what: str) -> dict[str, Any]:
     if len(raw) > MAX_DOCUMENT_BYTES:
         raise MalformedDocument(f"{what}: {len(raw)} bytes is more than the {MAX_DOCUMENT_BYTES} allowed")
     try:
-        value = json.loads(raw)
+        # Decoded here: json.loads would guess UTF-16 and UTF-32 too, which RFC 8259 does not allow on the wire.
+        value = json.loads(raw.decode(), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise MalformedDocument(f"{what}: not JSON: {error}") from error
     if not isinstance(value, dict):
@@ -25,9 +26,18 @@ def parse_object(raw: bytes, what: str) -> dict[str, Any]:
     return value
 
 
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is not a JSON number")
+
+
 def canonical(value: Mapping[str, Any]) -> bytes:
     """Write JSON with no spaces, in the mapping's own order, as UTF-8: the same value gives the same bytes."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        # Half a surrogate pair, which JSON can spell and UTF-8 cannot: it stays an escape, as it came.
+        return json.dumps(value, separators=(",", ":")).encode()
 
 
 def _fail(what: str, key: str, expected: str, value: object) -> MalformedDocument:

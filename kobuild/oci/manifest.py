@@ -48,7 +48,7 @@ class Manifest:
             ),
             annotations=jsonio.get_string_map(value, "annotations", what),
             subject=Descriptor.from_json(subject, f"{what}: subject") if subject else None,
-            artifact_type=value.get("artifactType"),
+            artifact_type=jsonio.get_str(value, "artifactType", what) if value.get("artifactType") else None,
         )
 
     @classmethod
@@ -93,18 +93,24 @@ class Manifest:
 def document_media_type(value: Mapping[str, Any], header: str | None, what: str) -> str:
     """What a manifest or index is: its own `mediaType`, then the transport's header, then its shape.
 
-    Raises MalformedDocument for schema 1, which has no config, and whose digest covers its own signature.
+    Raises MalformedDocument for schema 1, which has no config, and whose digest covers its own signature; and for a
+    document that is a manifest and an index at once (CVE-2021-41190), which two readers would take for two images.
     """
-    found = value.get("mediaType") or (header or "").partition(";")[0].strip().lower()
+    found = jsonio.get_str(value, "mediaType", what, "") or (header or "").partition(";")[0].strip().lower()
     if found in mediatypes.SCHEMA_1 or value.get("schemaVersion") == 1:
         raise MalformedDocument(
             f"{what}: this is a Docker schema 1 manifest, which was retired in 2019 and has no image config",
             hint="pull and push the image once with a current client, which writes a newer manifest",
         )
-    if isinstance(found, str) and (found in mediatypes.MANIFESTS or found in mediatypes.INDEXES):
+    has_children, has_config = "manifests" in value, "config" in value or "layers" in value
+    if has_children and has_config:
+        raise MalformedDocument(f"{what}: both an index (manifests) and a manifest (config, layers)")
+    if value.get("schemaVersion") != 2 and (has_children or has_config):
+        raise MalformedDocument(f"{what}: schemaVersion: expected 2, got {value.get('schemaVersion')!r}")
+    if found in mediatypes.MANIFESTS or found in mediatypes.INDEXES:
         return found
-    if "manifests" in value:
+    if has_children:
         return mediatypes.OCI_INDEX
-    if "config" in value:
+    if has_config:
         return mediatypes.OCI_MANIFEST
     raise MalformedDocument(f"{what}: neither an image manifest nor an index (mediaType {found!r})")

@@ -20,6 +20,9 @@ _ARCHITECTURES: Final = {
     "i686": ("386", ""),
 }
 
+_SYSTEMS: Final = {"macos": "darwin"}
+_OLDEST_VARIANT: Final = {"arm": 5, "amd64": 1}
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Platform:
@@ -50,7 +53,7 @@ class Platform:
 
     def normalized(self) -> Platform:
         """The same platform in containerd's canonical words."""
-        architecture, variant = self.architecture, self.variant
+        architecture, variant = self.architecture.lower(), self.variant.lower()
         if architecture in _ARCHITECTURES:
             architecture, implied = _ARCHITECTURES[architecture]
             variant = variant or implied
@@ -60,7 +63,20 @@ class Platform:
             variant = ""
         if architecture == "arm":
             variant = f"v{variant}" if variant.isdigit() else variant or "v7"
-        return Platform(self.os, architecture, variant)
+        return Platform(_SYSTEMS.get(self.os.lower(), self.os.lower()), architecture, variant)
+
+    @property
+    def runnable(self) -> tuple[Platform, ...]:
+        """The platforms whose images run on this one, itself first: `arm/v7` also runs `arm/v6` and `arm/v5`.
+
+        The order is that of containerd's platformVector: the nearest older variant before the others.
+        """
+        if self.architecture not in ("arm", "amd64") or not re.fullmatch(r"v[0-9]", self.variant):
+            plain = Platform(self.os, self.architecture)
+            return (self, plain) if self.variant else (self,)
+        oldest = _OLDEST_VARIANT[self.architecture]
+        older = range(int(self.variant[1:]) - 1, oldest - 1, -1)
+        return (self, *(Platform(self.os, self.architecture, f"v{number}").normalized() for number in older))
 
     @property
     def is_known(self) -> bool:
