@@ -34,6 +34,7 @@ A message says the action, the place and the cause; `hint` says the remedy. No e
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -110,11 +111,27 @@ class NoMatchingAsset(ResolveError):
 
 
 class FetchError(KobuildError):
-    """An HTTP request outside the registry protocol failed; `status` is None when no answer came."""
+    """An HTTP request failed; `status` is None when no answer came.
 
-    def __init__(self, message: str, *, status: int | None = None, hint: str | None = None) -> None:
+    `body` is the start of the answer's body (at most 64 KiB), `headers` its headers, for a caller who knows the
+    protocol; `retryable` says whether the same request may succeed later.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        retryable: bool = False,
+        hint: str | None = None,
+    ) -> None:
         super().__init__(message, hint=hint)
         self.status = status
+        self.body = body
+        self.headers: Mapping[str, str] = headers if headers is not None else {}
+        self.retryable = retryable
 
 
 class RateLimited(FetchError):
