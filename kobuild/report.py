@@ -1,0 +1,189 @@
+"""What a person sees: bars while they look, plain lines in a log, a closing table; all of it on stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, TextIO
+
+from kobuild.errors import KobuildError, SettingsError
+from kobuild.progress import NullReporter, NullTransfer, Reporter, Transfer
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+_UNITS: Final = ("B", "kB", "MB", "GB", "TB")
+
+
+def format_size(size_bytes: int) -> str:
+    """Decimal units, as registries count: `68.2 MB`."""
+    value = float(size_bytes)
+    for unit in _UNITS:
+        if value < 1000 or unit == _UNITS[-1]:
+            break
+        value /= 1000
+    return f"{size_bytes} B" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def format_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()) -> str:
+    """Columns as wide as their widest cell; those in `right` are aligned to the right."""
+    lines = [tuple(header), *(tuple(row) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+
+    def render(line: Sequence[str]) -> str:
+        cells = (
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        return "  ".join(cells).rstrip()
+
+    return "\n".join(render(line) for line in lines)
+
+
+class _LineTransfer:
+    """A transfer that writes one line when it is over."""
+
+    def __init__(self, reporter: LineReporter, name: str) -> None:
+        self._reporter = reporter
+        self._name = name
+        self._count = 0
+        self._lock = threading.Lock()
+        self._start = time.monotonic()
+
+    def advance(self, count: int) -> None:
+        with self._lock:
+            self._count += count
+
+    def done(self, note: str = "") -> None:
+        seconds = time.monotonic() - self._start
+        amount = f"{format_size(self._count)} in {seconds:.1f} s" if self._count else ""
+        self._reporter.write(f"{self._name}: {', '.join(part for part in (amount, note) if part) or 'done'}")
+
+
+class LineReporter:
+    """Plain lines, for logs."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+
+    def write(self, text: str) -> None:
+        """Write one line at once, so that threads do not mix."""
+        with self._lock:
+            self._stream.write(text + "\n")
+            self._stream.flush()
+
+    def transfer(self, name: str, total_bytes: int | None) -> Transfer:
+        """A count that is told when it is done."""
+        return _LineTransfer(self, name)
+
+    def notice(self, text: str) -> None:
+        """Write the notice."""
+        self.write(text)
+
+    def warning(self, text: str) -> None:
+        """Write the warning."""
+        self.write(f"warning: {text}")
+
+
+class _BarTransfer:
+    """A transfer shown as a bar."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress = progress
+        self._task = task
+
+    def advance(self, count: int) -> None:
+        self._progress.advance(self._task, count)
+
+    def done(self, note: str = "") -> None:
+        if note:
+            description = self._progress.tasks[self._task].description
+            self._progress.update(self._task, description=f"{description} [dim]{note}[/dim]")
+        self._progress.stop_task(self._task)
+        self._progress.update(self._task, total=self._progress.tasks[self._task].completed)
+
+
+class BarReporter:
+    """Moving bars, for a person at a terminal."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def transfer(self, name: str, total_bytes: int | None) -> Transfer:
+        """A new bar; pulsing where the total is not known."""
+        return _BarTransfer(self._progress, self._progress.add_task(_escape(name), total=total_bytes))
+
+    def notice(self, text: str) -> None:
+        """Write the notice above the bars."""
+        self._progress.console.print(text, markup=False, highlight=False)
+
+    def warning(self, text: str) -> None:
+        """Write the warning above the bars."""
+        self._progress.console.print(f"warning: {text}", style="yellow", markup=False, highlight=False)
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+class QuietReporter(NullReporter):
+    """Only warnings."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._lines = LineReporter(stream)
+
+    def transfer(self, name: str, total_bytes: int | None) -> Transfer:
+        """A transfer that nobody watches."""
+        return NullTransfer()
+
+    def warning(self, text: str) -> None:
+        """Write the warning."""
+        self._lines.warning(text)
+
+
+@contextmanager
+def reporting(*, quiet: bool, stream: TextIO | None = None) -> Iterator[Reporter]:
+    """The reporter that fits who looks: bars on a terminal, lines in a log, warnings only where quiet."""
+    target = stream if stream is not None else sys.stderr
+    if quiet:
+        yield QuietReporter(target)
+    elif target.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("CI"):
+        with _bars(target) as progress:
+            yield BarReporter(progress)
+    else:
+        yield LineReporter(target)
+
+
+def _bars(stream: TextIO) -> Progress:
+    # Rich costs a tenth of a second to import: only when a person looks.
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    return Progress(*columns, console=Console(file=stream), transient=True)
+
+
+def format_error(error: KobuildError, *, colour: bool = False) -> str:
+    """An error as a person reads it: what, where, why, and what to do."""
+    mark = "\x1b[1;31merror\x1b[0m" if colour else "error"
+    if isinstance(error, SettingsError):
+        lines = [f"{mark}: {fault}" for fault in error.faults]
+    else:
+        lines = [f"{mark}: {error}"]
+    if error.hint:
+        lines.append(f"hint: {error.hint}")
+    return "\n".join(lines)
+
+
+def wants_colour(stream: TextIO) -> bool:
+    """Whether to colour: FORCE_COLOR says yes, NO_COLOR says no (no-color.org), else a terminal decides."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return stream.isatty() and os.environ.get("TERM") != "dumb"

@@ -1,0 +1,126 @@
+"""The project's sessions: `resolve`, `build`, `push` and `verify` are the tool; the rest keep it right.
+
+nox                       lint, types and tests
+nox -s build -- --locked  arguments after `--` go to the command
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.4.15"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "types", "tests"]
+
+ROOT = Path(__file__).parent
+PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
+PYTHONS = nox.project.python_versions(PYPROJECT)
+
+
+def requirements(*groups: str) -> list[str]:
+    """What pip is asked for: kobuild from this folder, and dependency groups of pyproject.toml."""
+    return [*nox.project.dependency_groups(PYPROJECT, *groups), "-e", str(ROOT)]
+
+
+def is_stale(environment: Path, wanted: list[str]) -> bool:
+    """Whether the environment was made for something else: pip is asked again only when pyproject.toml has changed."""
+    state = hashlib.sha256(repr(wanted).encode() + (ROOT / "pyproject.toml").read_bytes()).hexdigest()
+    stamp = environment / "kobuild-installed"
+    if stamp.is_file() and stamp.read_text() == state:
+        return False
+    stamp.with_suffix(".new").write_text(state)
+    return True
+
+
+def confirm(environment: Path) -> None:
+    """Remember that the install went well."""
+    stamp = environment / "kobuild-installed"
+    stamp.with_suffix(".new").replace(stamp)
+
+
+def install(session: nox.Session, *groups: str) -> None:
+    """Install kobuild and dependency groups into the session's own environment."""
+    environment = Path(session.virtualenv.location)
+    wanted = requirements(*groups)
+    if is_stale(environment, wanted):
+        session.install(*wanted)
+        confirm(environment)
+
+
+def kobuild(session: nox.Session, command: str) -> None:
+    """Run one kobuild command, in the one environment that resolve, build, push and verify share."""
+    environment = session.cache_dir.parent / "kobuild"
+    python = environment / ("Scripts" if os.name == "nt" else "bin") / "python"
+    if not python.exists():
+        session.run(sys.executable, "-m", "virtualenv", "--quiet", str(environment), external=True, silent=True)
+    wanted = requirements()
+    if is_stale(environment, wanted):
+        session.run(str(python), "-m", "pip", "install", "--quiet", *wanted, external=True)
+        confirm(environment)
+    session.run(str(python), "-m", "kobuild", command, *session.posargs, external=True)
+
+
+@nox.session(tags=["kobuild"], venv_backend="none")
+def resolve(session: nox.Session) -> None:
+    """Turn the pins of kobuild.toml into kobuild.lock."""
+    kobuild(session, "resolve")
+
+
+@nox.session(tags=["kobuild"], venv_backend="none")
+def build(session: nox.Session) -> None:
+    """Build the image into dist/image."""
+    kobuild(session, "build")
+
+
+@nox.session(tags=["kobuild"], venv_backend="none")
+def push(session: nox.Session) -> None:
+    """Build the image and push it to its target."""
+    kobuild(session, "push")
+
+
+@nox.session(tags=["kobuild"], venv_backend="none")
+def verify(session: nox.Session) -> None:
+    """Check an image against kobuild.toml and kobuild.lock."""
+    kobuild(session, "verify")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests on this Python."""
+    install(session, "test")
+    session.run("pytest", *(session.posargs or ["-n", "auto"]))
+
+
+@nox.session(python=PYTHONS, name="tests-all")
+def tests_all(session: nox.Session) -> None:
+    """Run the tests on every supported Python that is installed."""
+    install(session, "test")
+    session.run("pytest", *(session.posargs or ["-n", "auto"]))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and format with ruff."""
+    install(session, "lint")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types with mypy, strictly."""
+    install(session, "types")
+    session.run("mypy")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure kobuild beside whichever peers are on PATH."""
+    install(session)
+    session.run("python", "-m", "bench", *session.posargs)
