@@ -66,10 +66,12 @@ class ScriptedServer:
         self._connections = 0
         self._lock = threading.Lock()
         self._server = _Server(("127.0.0.1", 0), _handler(self))
-        if tls is not None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(*tls)
-            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self.tls_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if tls else None
+        if self.tls_context is not None and tls is not None:
+            self.tls_context.load_cert_chain(*tls)
+            self._server.socket = self.tls_context.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         self.port: int = self._server.server_address[1]
         self.host = f"127.0.0.1:{self.port}"
         self.url = f"{'https' if tls else 'http'}://{self.host}"
