@@ -31,8 +31,8 @@ class Descriptor:
     data: bytes | None = None
     """The content itself, where the descriptor embeds it; verified against digest and size on parsing."""
     artifact_type: str | None = None
-    raw_platform: Mapping[str, Any] | None = field(default=None, hash=False)
-    """The platform as it was written, so that `os.version` and `v8` survive a rewrite."""
+    raw_platform: Mapping[str, Any] | None = field(default=None, compare=False)
+    """The platform as it was written, so that `os.version` and `v8` survive a rewrite; `platform` is what counts."""
     extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @classmethod

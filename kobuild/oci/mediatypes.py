@@ -106,6 +106,21 @@ def to_oci(media_type: str) -> str:
     return _TO_OCI.get(media_type, media_type)
 
 
+_TO_DOCKER: Final = {oci: docker for docker, oci in _TO_OCI.items() if docker != DOCKER_LAYER_ZSTD}
+
+
+def in_family(media_type: str, family: Family) -> str | None:
+    """The twin of `media_type` in `family`, itself where it is there already; None where the family has none.
+
+    Docker's family has no zstd: its daemon knows no name for it, and DOCKER_LAYER_ZSTD is one that others made up.
+    """
+    if family is Family.OCI:
+        return to_oci(media_type) if Family.of(to_oci(media_type)) is Family.OCI else None
+    if media_type in _TO_DOCKER.values():
+        return media_type
+    return _TO_DOCKER.get(media_type)
+
+
 def is_foreign(media_type: str) -> bool:
     """Whether a layer of this type is fetched from its `urls` and must not be pushed."""
     return media_type == DOCKER_FOREIGN_LAYER or media_type.startswith(NONDISTRIBUTABLE_PREFIX)

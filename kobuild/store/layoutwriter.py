@@ -1,0 +1,198 @@
+"""OCI image layouts, written: blobs first, `index.json` last, and only then the blobs of earlier builds removed.
+
+A reader sees the old image or the new one, at every moment. Blobs are copied, not linked: a layout belongs to its user,
+who may edit it, and must not share a file with the cache. A blob that stands there already is read once and kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from kobuild.errors import IntegrityError, LayoutError
+from kobuild.image.blobs import Blob, BytesSource
+from kobuild.image.image import ImageSet
+from kobuild.oci import jsonio, mediatypes
+from kobuild.oci.annotations import REF_NAME
+from kobuild.oci.descriptor import Descriptor
+from kobuild.oci.digest import Digest
+from kobuild.oci.index import Index
+from kobuild.oci.manifest import Manifest
+from kobuild.progress import NullReporter, Reporter
+from kobuild.store.layout import INDEX_FILE, LAYOUT_FILE, LAYOUT_VERSION, blob_name
+from kobuild.streams import CHUNK_BYTES, VerifyingReader, atomic_file, atomic_write, disk_errors
+
+DEFAULT_NAME: Final = "latest"
+"""What a layout's image is called where nobody says; umoci looks for it by itself."""
+_JOBS: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutContents:
+    """Everything that a layout of one image set holds."""
+
+    marker: bytes
+    """The file `oci-layout`."""
+    index: bytes
+    """The file `index.json`."""
+    blobs: Mapping[Digest, Blob]
+    """Small documents first, then layers in the manifests' order."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteResult:
+    """What writing did."""
+
+    descriptor: Descriptor
+    """The image or index that was written."""
+    written: int
+    """Blobs copied."""
+    kept: int
+    """Blobs that stood there already and were found right."""
+    removed: int
+    """Blobs of earlier builds that were removed."""
+    written_bytes: int
+
+
+def layout_contents(images: ImageSet, names: Sequence[str] = (DEFAULT_NAME,)) -> LayoutContents:
+    """The files of a layout that holds `images`, one entry in `index.json` a name.
+
+    With more than one name, tools that are not told one (`skopeo inspect oci:DIR`) refuse to choose.
+    """
+    documents: list[Manifest | Index] = [image.manifest for image in images.images]
+    if images.index is not None:
+        documents.insert(0, images.index)
+    blobs = {document.digest: Blob(document.descriptor, BytesSource(document.raw)) for document in documents}
+    of_images = [blob for image in images.images for blob in image.blobs if not _stays_away(blob.descriptor)]
+    # A stable sort: configs, which are in memory, before layers, which may come from afar.
+    for blob in sorted(of_images, key=lambda blob: not isinstance(blob.source, BytesSource)):
+        blobs.setdefault(blob.descriptor.digest, blob)
+    entries = tuple(images.descriptor.with_annotations({REF_NAME: name}) for name in dict.fromkeys(names))
+    index = Index.build(media_type=mediatypes.OCI_INDEX, manifests=entries or (images.descriptor,))
+    return LayoutContents(jsonio.canonical({"imageLayoutVersion": LAYOUT_VERSION}), index.raw, blobs)
+
+
+def write_layout(
+    folder: Path,
+    images: ImageSet,
+    *,
+    names: Sequence[str] = (DEFAULT_NAME,),
+    reporter: Reporter | None = None,
+) -> WriteResult:
+    """Make `folder` the layout of `images` and nothing else; building the same again writes nothing.
+
+    Raises LayoutError where `folder` holds something else than a layout, IntegrityError where a source's bytes are not
+    the blob's, StorageError for the disk. After an error the earlier image stands as it was, still readable.
+    """
+    contents = layout_contents(images, names)
+    _claim(folder)
+    with _locked(folder):
+        _write_if_other(folder / LAYOUT_FILE, contents.marker)
+        written = _write_blobs(folder, contents.blobs, reporter or NullReporter())
+        _write_if_other(folder / INDEX_FILE, contents.index)
+        removed = _remove_others(folder, {blob_name(digest) for digest in contents.blobs})
+    return WriteResult(
+        descriptor=images.descriptor,
+        written=len(written),
+        kept=len(contents.blobs) - len(written),
+        removed=removed,
+        written_bytes=sum(blob.descriptor.size for blob in written),
+    )
+
+
+def _stays_away(descriptor: Descriptor) -> bool:
+    """Foreign layers are named by their `urls` and never copied (image-spec, layer.md, "Non-Distributable Layers")."""
+    return mediatypes.is_foreign(descriptor.media_type) and bool(descriptor.urls)
+
+
+def _claim(folder: Path) -> None:
+    """Make the folder, or see that it is a layout or empty: nothing that is not ours is ever replaced."""
+    with disk_errors("write", folder):
+        if folder.exists() and not folder.is_dir():
+            raise LayoutError(f"write oci:{folder}: this is a file, not a folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        names = os.listdir(folder)
+    if names and LAYOUT_FILE not in names:
+        raise LayoutError(
+            f"write oci:{folder}: the folder is not empty and is not an OCI image layout",
+            hint="choose another folder, or empty this one first",
+        )
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder for this process: a second build waits, else it would take our new blobs for stale ones."""
+    with disk_errors("lock", folder):
+        descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with disk_errors("lock", folder):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _write_if_other(path: Path, data: bytes) -> None:
+    with disk_errors("read", path):
+        if path.is_file() and path.read_bytes() == data:
+            return
+    atomic_write(path, data)
+
+
+def _write_blobs(folder: Path, blobs: Mapping[Digest, Blob], reporter: Reporter) -> list[Blob]:
+    """Copy what is missing or damaged, several at once; returns what was copied."""
+
+    def write(blob: Blob) -> bool:
+        return _write_blob(folder / blob_name(blob.descriptor.digest), blob, reporter)
+
+    pool = ThreadPoolExecutor(max_workers=_JOBS, thread_name_prefix="kobuild-layout")
+    try:
+        return [blob for blob, copied in zip(blobs.values(), pool.map(write, blobs.values()), strict=True) if copied]
+    finally:
+        # After an error, or Ctrl-C, blobs that were not begun are not begun any more.
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _write_blob(path: Path, blob: Blob, reporter: Reporter) -> bool:
+    if _is_good(path, blob.descriptor):
+        return False
+    descriptor = blob.descriptor
+    transfer = reporter.transfer(f"write {descriptor.digest.short}", descriptor.size)
+    # A BlobSource verifies what it hands out, and raises before the file gets its name; here the bytes only pass.
+    with blob.source.open() as source, atomic_file(path) as file:
+        while data := source.read(CHUNK_BYTES):
+            file.write(data)
+            transfer.advance(len(data))
+    transfer.done()
+    return True
+
+
+def _is_good(path: Path, descriptor: Descriptor) -> bool:
+    """Whether the blob stands there with the right bytes; they are read, since a size alone proves nothing."""
+    try:
+        if path.stat().st_size != descriptor.size:
+            return False
+        with path.open("rb") as file:
+            reader = VerifyingReader(file, digest=descriptor.digest, size=descriptor.size, place=str(path))
+            while reader.read(CHUNK_BYTES):
+                pass
+    except (OSError, IntegrityError):
+        return False
+    return True
+
+
+def _remove_others(folder: Path, keep: set[str]) -> int:
+    """Remove blobs of earlier builds, and the remains of killed ones; files outside `blobs/` are left alone."""
+    removed = 0
+    with disk_errors("remove stale blobs of", folder):
+        for path in sorted(folder.glob("blobs/*/*")):
+            if path.is_file() and path.relative_to(folder).as_posix() not in keep:
+                path.unlink()
+                removed += 1
+    return removed
