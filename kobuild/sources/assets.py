@@ -46,7 +46,8 @@ _NOT_THE_TOOL: Final = re.compile(
         |deb|rpm|apk|msi|exe|pkg|dmg|appimage|snap|flatpak|flatpakref|vsix|whl|jar|nupkg|gem|crate|zsync|torrent|log
         |patch|diff|bash|zsh|fish|ps1|sh|py|rb|tmpl|proto|wasm|so|dylib|dll|lib|a|h|idsig|aab|ipa|iso|ova|qcow2|img
         |pkg\.tar\.(?:gz|xz|zst)|src\.tar\.\w+|orig\.tar\.\w+|debian\.tar\.\w+|oci|dsc|changes|buildinfo)$
-    | (?<![a-z0-9])(?:src|source|sources|vendor|vendored|sbom|checksums?|sha\d+sums?|dbgsym|debuginfo|symbols|manpages?)(?![a-z0-9])
+    | (?<![a-z0-9])(?:src|sources?|vendor|vendored|sbom|checksums?|sha\d+sums?|dbgsym|debuginfo|symbols|manpages?)
+        (?![a-z0-9])
     """,
     re.VERBOSE,
 )
@@ -56,7 +57,26 @@ _STATIC: Final = re.compile(r"(?<![a-z0-9])static(?:ally)?(?![a-z0-9])")
 _BARE_MUSL: Final = re.compile(r"(?<![a-z0-9])(?:musl|alpine)(?![a-z0-9])")
 _ANYWHERE: Final = re.compile(r"(?<![a-z0-9])(?:all|any|noarch|universal)(?![a-z0-9])")
 _FILLERS: Final = frozenset(
-    "unknown gnu gnueabi gnueabihf musl musleabi musleabihf static release v go bin binary all any noarch universal pc".split()
+    [
+        "unknown",
+        "gnu",
+        "gnueabi",
+        "gnueabihf",
+        "musl",
+        "musleabi",
+        "musleabihf",
+        "static",
+        "release",
+        "v",
+        "go",
+        "bin",
+        "binary",
+        "all",
+        "any",
+        "noarch",
+        "universal",
+        "pc",
+    ]
 )
 _WORD: Final = re.compile(r"[a-z]+[a-z0-9]*")
 _PLACEHOLDER: Final = re.compile(r"\{(\w*)\}")

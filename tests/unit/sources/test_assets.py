@@ -12,26 +12,31 @@ from kobuild.errors import NoMatchingAsset, ResolveError
 from kobuild.oci.platforms import Platform
 from kobuild.sources.assets import AssetQuery, pick_asset
 
-KO: Final = """
+
+def _names(text: str) -> list[str]:
+    return text.split()
+
+
+KO: Final = _names("""
 checksums.txt ko_0.18.0_Darwin_arm64.tar.gz ko_0.18.0_Darwin_x86_64.tar.gz ko_0.18.0_Linux_arm64.tar.gz
 ko_0.18.0_Linux_i386.tar.gz ko_0.18.0_Linux_ppc64le.tar.gz ko_0.18.0_Linux_riscv64.tar.gz ko_0.18.0_Linux_s390x.tar.gz
 ko_0.18.0_Linux_x86_64.tar.gz ko_0.18.0_Linux_x86_64.tar.gz.sbom ko_0.18.0_Linux_x86_64.tar.gz.sbom.json
 ko_0.18.0_Windows_x86_64.tar.gz multiple.intoto.jsonl
-""".split()
+""")
 
-KUBECTL: Final = """
+KUBECTL: Final = _names("""
 kubectl-convert-linux-amd64 kubectl-darwin-amd64 kubectl-linux-386 kubectl-linux-amd64 kubectl-linux-amd64.sha256
 kubectl-linux-amd64.sig kubectl-linux-arm kubectl-linux-arm64 kubectl-windows-amd64.exe kubeadm-linux-amd64
 kubelet-linux-amd64
-""".split()
+""")
 
-JQ: Final = """
+JQ: Final = _names("""
 jq-1.7.1.tar.gz jq-1.7.1.zip jq-linux-amd64 jq-linux-arm64 jq-linux-armel jq-linux-armhf jq-linux-i386 jq-linux-mips
 jq-linux-mips64el jq-linux-ppc64el jq-linux-riscv64 jq-linux-s390x jq-linux64 jq-macos-amd64 jq-macos-arm64 jq-osx-amd64
 jq-win64.exe jq-windows-amd64.exe jq-windows-i386.exe sha256sum.txt
-""".split()
+""")
 
-RIPGREP: Final = """
+RIPGREP: Final = _names("""
 ripgrep-14.1.1-aarch64-apple-darwin.tar.gz ripgrep-14.1.1-aarch64-apple-darwin.tar.gz.sha256
 ripgrep-14.1.1-aarch64-unknown-linux-gnu.tar.gz ripgrep-14.1.1-armv7-unknown-linux-gnueabihf.tar.gz
 ripgrep-14.1.1-armv7-unknown-linux-musleabi.tar.gz ripgrep-14.1.1-armv7-unknown-linux-musleabihf.tar.gz
@@ -39,59 +44,59 @@ ripgrep-14.1.1-i686-pc-windows-msvc.zip ripgrep-14.1.1-i686-unknown-linux-gnu.ta
 ripgrep-14.1.1-s390x-unknown-linux-gnu.tar.gz ripgrep-14.1.1-x86_64-apple-darwin.tar.gz
 ripgrep-14.1.1-x86_64-pc-windows-gnu.zip ripgrep-14.1.1-x86_64-unknown-linux-musl.tar.gz
 ripgrep-14.1.1-x86_64-unknown-linux-musl.tar.gz.sha256 ripgrep_14.1.1-1_amd64.deb ripgrep_14.1.1-1_amd64.deb.sha256
-""".split()
+""")
 
-GH: Final = """
+GH: Final = _names("""
 gh_2.62.0_checksums.txt gh_2.62.0_linux_386.deb gh_2.62.0_linux_386.rpm gh_2.62.0_linux_386.tar.gz
 gh_2.62.0_linux_amd64.deb gh_2.62.0_linux_amd64.rpm gh_2.62.0_linux_amd64.tar.gz gh_2.62.0_linux_arm64.tar.gz
 gh_2.62.0_linux_armv6.deb gh_2.62.0_linux_armv6.tar.gz gh_2.62.0_macOS_amd64.zip gh_2.62.0_macOS_universal.pkg
 gh_2.62.0_windows_amd64.msi gh_2.62.0_windows_amd64.zip
-""".split()
+""")
 
-KUSTOMIZE: Final = """
+KUSTOMIZE: Final = _names("""
 checksums.txt kustomize_v5.4.1_darwin_amd64.tar.gz kustomize_v5.4.1_linux_amd64.tar.gz
 kustomize_v5.4.1_linux_arm64.tar.gz kustomize_v5.4.1_linux_ppc64le.tar.gz kustomize_v5.4.1_linux_s390x.tar.gz
 kustomize_v5.4.1_windows_amd64.zip kustomize_v5.4.1_windows_arm64.zip
-""".split()
+""")
 
-GORELEASER: Final = """
+GORELEASER: Final = _names("""
 checksums.txt checksums.txt.sigstore.json goreleaser-2.4.4-1-aarch64.pkg.tar.zst goreleaser-2.4.4-1-x86_64.pkg.tar.zst
 goreleaser-2.4.4-1.x86_64.rpm goreleaser_2.4.4_aarch64.apk goreleaser_2.4.4_amd64.deb goreleaser_Darwin_all.tar.gz
 goreleaser_Linux_arm64.tar.gz goreleaser_Linux_arm64.tar.gz.sbom.json goreleaser_Linux_armv7.tar.gz
 goreleaser_Linux_i386.tar.gz goreleaser_Linux_x86_64.tar.gz goreleaser_Linux_x86_64.tar.gz.sbom.json
 goreleaser_Windows_x86_64.zip
-""".split()
+""")
 
-BUN: Final = """
+BUN: Final = _names("""
 bun-darwin-aarch64.zip bun-linux-aarch64.zip bun-linux-aarch64-musl.zip bun-linux-x64-baseline-profile.zip
 bun-linux-x64-baseline.zip bun-linux-x64-musl-baseline.zip bun-linux-x64-musl.zip bun-linux-x64-profile.zip
 bun-linux-x64.zip bun-windows-x64.zip SHASUMS256.txt SHASUMS256.txt.asc
-""".split()
+""")
 
-HUGO: Final = """
+HUGO: Final = _names("""
 hugo_0.139.0_checksums.txt hugo_0.139.0_darwin-universal.tar.gz hugo_0.139.0_linux-amd64.deb
 hugo_0.139.0_linux-amd64.tar.gz hugo_0.139.0_Linux-64bit.tar.gz hugo_extended_0.139.0_linux-amd64.tar.gz
 hugo_extended_withdeploy_0.139.0_linux-amd64.tar.gz hugo_0.139.0_linux-arm64.tar.gz
-""".split()
+""")
 
-COSIGN: Final = """
+COSIGN: Final = _names("""
 cosign-2.4.1-1.x86_64.rpm cosign-darwin-amd64 cosign-linux-amd64 cosign-linux-amd64-keyless.pem
 cosign-linux-amd64-keyless.sig cosign-linux-amd64.sig cosign-linux-amd64_2.4.1_linux_amd64.sbom.json cosign-linux-arm
 cosign-linux-arm64 cosign-linux-pivkey-pkcs11key-amd64 cosign-linux-riscv64 cosign_2.4.1_amd64.deb cosign_checksums.txt
 release-cosign.pub
-""".split()
+""")
 
-PROTOC: Final = """
+PROTOC: Final = _names("""
 protobuf-28.3.tar.gz protobuf-28.3.zip protoc-28.3-linux-aarch_64.zip protoc-28.3-linux-ppcle_64.zip
 protoc-28.3-linux-x86_32.zip protoc-28.3-linux-x86_64.zip protoc-28.3-osx-aarch_64.zip
 protoc-28.3-osx-universal_binary.zip protoc-28.3-win32.zip protoc-28.3-win64.zip
-""".split()
+""")
 
-NODE: Final = """
+NODE: Final = _names("""
 SHASUMS256.txt node-v22.11.0-darwin-x64.tar.gz node-v22.11.0-headers.tar.gz node-v22.11.0-linux-arm64.tar.gz
 node-v22.11.0-linux-armv7l.tar.gz node-v22.11.0-linux-x64.tar.gz node-v22.11.0-linux-x64.tar.xz node-v22.11.0.tar.gz
 node-v22.11.0-win-x64.zip
-""".split()
+""")
 
 AMD64, ARM64, ARM7, ARM6, X86 = (
     Platform.parse(f"linux/{name}") for name in ("amd64", "arm64", "arm/v7", "arm/v6", "386")
@@ -200,5 +205,5 @@ def test_a_pattern_stands_for_all_spellings(
 
 
 def test_a_pattern_s_braces_are_checked() -> None:
-    with pytest.raises(ResolveError, match="no placeholder {platform}"):
+    with pytest.raises(ResolveError, match=r"no placeholder \{platform\}"):
         _pick(KO, AMD64, "ko", "0.18.0", pattern="ko-{platform}")
