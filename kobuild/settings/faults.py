@@ -50,9 +50,9 @@ class Faults:
 
 def nearest(word: str, words: Iterable[str]) -> str | None:
     """The one of `words` that `word` was most likely meant to be, if any is near."""
-    tidy = word.lower().replace("_", "-")
-    matches = difflib.get_close_matches(tidy, list(words), n=1, cutoff=0.6)
-    return matches[0] if matches else None
+    by_tidy = {_tidied(known): known for known in words}
+    matches = difflib.get_close_matches(_tidied(word), by_tidy, n=1, cutoff=0.6)
+    return by_tidy[matches[0]] if matches else None
 
 
 def did_you_mean(word: str, words: Iterable[str]) -> str | None:
@@ -66,3 +66,7 @@ def quoted(text: str) -> str:
     """A text as TOML would quote it, cut where it is long, with control characters escaped."""
     cut = text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}…"
     return json.dumps(cut, ensure_ascii=False)
+
+
+def _tidied(word: str) -> str:
+    return word.lower().replace("_", "-")

@@ -30,6 +30,7 @@ _ESCAPE: Final = re.compile(
 )
 _ESCAPED: Final = {"b": "\b", "t": "\t", "n": "\n", "f": "\f", "r": "\r", "e": "\x1b"}
 _LAST_CODE_POINT: Final = 0x10FFFF
+_MAX_DEPTH: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +111,12 @@ class _Scanner:
         path: KeyPath = ()
         parts = self._key_parts()
         for number, (part, position) in enumerate(parts, 1):
-            path = (*path, part)
+            path = _inside(path, part)
             self._note(path, position)
             if is_array and number == len(parts):
                 self.table_counts[path] = self.table_counts.get(path, 0) + 1
             if path in self.table_counts:
-                path = (*path, self.table_counts[path] - 1)
+                path = _inside(path, self.table_counts[path] - 1)
                 self._note(path, position)
         return path
 
@@ -123,7 +124,7 @@ class _Scanner:
         """Read a dotted key, note each of its parts, and return the whole path."""
         path = table
         for part, position in self._key_parts():
-            path = (*path, part)
+            path = _inside(path, part)
             self._note(path, position)
         return path
 
@@ -188,7 +189,7 @@ class _Scanner:
     def _enter(self, holder: _Open) -> KeyPath:
         start = self.position
         if holder.index is not None:
-            path: KeyPath = (*holder.path, holder.index)
+            path = _inside(holder.path, holder.index)
             holder.index += 1
             self._note(path, start)
             return path
@@ -237,6 +238,11 @@ class _Scanner:
         self._skip(_BLANKS)
         if self._peek() == character:
             self.position += 1
+
+
+def _inside(path: KeyPath, part: str | int) -> KeyPath:
+    """The path one step down; past a depth that no settings have, the step is left out, so that cost stays linear."""
+    return (*path, part) if len(path) < _MAX_DEPTH else path
 
 
 def _unescape(match: re.Match[str]) -> str:

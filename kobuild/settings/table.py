@@ -59,17 +59,21 @@ class Table:
         path = (*self.path, key)
         value = self.value[key]
         if or_one and isinstance(value, str):
-            value = [value]
+            item = self._checked(path, check, value, None)
+            return () if item is None else (item,)
         if not isinstance(value, list):
             expected = "a string or an array of strings" if or_one else "an array"
             self.faults.add(path, f"expected {expected}, got {kind_of(value)}", _array_hint(key, value))
             return ()
         taken: list[T] = []
+        seen: set[object] = set()
         for number, element in enumerate(value):
-            item = self._checked((*path, number), check, element, None)
-            if item is not None and unique and item in taken:
-                self.faults.add((*path, number), f"named twice: {quoted(str(element))}", "leave one of them out")
+            place = (*path, number)
+            item = self._checked(place, check, element, None)
+            if item is not None and unique and item in seen:
+                self.faults.add(place, f"named twice: {quoted(str(element))}", "leave one of them out")
             elif item is not None:
+                seen.add(item)
                 taken.append(item)
         return tuple(taken)
 
