@@ -1,0 +1,225 @@
+"""Where each member goes in the image, and which may not go at all.
+
+The rules, each with its reason:
+
+- Names are relative and without `..`; a link leads nowhere above the archive's top, nor above the image's.
+- Nothing is written through a link or below a file: what a runtime would make of that depends on the runtime.
+- A name appears once. A directory or a symlink may be repeated as long as it is the same.
+- Hard links are re-rooted with their targets. A target that `only` or `strip` left out is written in the place of the
+  first link to it; later links point to that. A link before its target is an error: no layer is read so in one pass.
+- Symlinks are kept letter by letter: relative ones mean the same after re-rooting, absolute ones are absolute in the
+  image.
+- The directories that lead to the root, and with a base the standard ones, get no entry: it would replace the base's
+  attributes, or its link (image-spec, layer.md, "Applying Changesets").
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from kobuild.errors import ArchiveError, LimitExceeded, UnsafeMember
+from kobuild.layers.members import DIRECTORY, HARD_LINK, REGULAR, SYMLINK, Member, show
+from kobuild.layers.names import Selection, clean_name, climbs, strip_parts
+from kobuild.layers.plan import LayerPlan
+
+STANDARD_DIRS: Final = frozenset(
+    (
+        b"bin boot dev etc home lib lib32 lib64 libx32 media mnt opt proc root run sbin srv sys tmp usr var "
+        b"usr/bin usr/games usr/include usr/lib usr/lib32 usr/lib64 usr/libexec usr/libx32 usr/local usr/sbin "
+        b"usr/share usr/src usr/share/doc usr/share/man usr/local/bin usr/local/etc usr/local/games "
+        b"usr/local/include usr/local/lib usr/local/lib64 usr/local/libexec usr/local/sbin usr/local/share "
+        b"usr/local/src usr/local/man usr/local/share/man etc/opt "
+        b"var/cache var/lib var/local var/lock var/log var/mail var/opt var/run var/spool var/tmp"
+    ).split()
+)
+"""Directories that a base other than `scratch` has, as the Filesystem Hierarchy Standard names them."""
+
+_WHITEOUT: Final = re.compile(rb"(?:\A|/)\.wh\.")
+_FILE: Final = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A member as it goes into the layer."""
+
+    member: Member
+    borrowed_from: bytes | None = None
+    """For a hard link to a left-out member: the clean archive name of the member whose content it gets."""
+
+
+class Placer:
+    """Decides member by member; remembers names, so one serves one archive."""
+
+    def __init__(self, plan: LayerPlan, place: str) -> None:
+        self._plan = plan
+        self._place = place
+        self._selection = Selection(plan.only, place)
+        root = plan.root.strip("/")
+        self._prefix = clean_name(root.encode(), place) + b"/" if root else b""
+        self._skipped = STANDARD_DIRS if plan.base_has_standard_dirs else frozenset()
+        self._filters = bool(plan.only) or plan.strip > 0
+        self._folders: dict[bytes, dict[bytes, int]] = {b"": {}}
+        self._dropped: dict[bytes, int] = {}
+        self._adopted: dict[bytes, bytes] = {}
+        self.newest_mtime: int | None = None
+        self.members = 0
+        self._total_bytes = 0
+        self.plain = True
+        """Whether every member so far was taken as it stands."""
+
+    def place(self, member: Member) -> Placed | None:
+        """The member under its image name (changed in place), or None where it is left out. Raises UnsafeMember."""
+        original = member.name
+        name = clean_name(original, self._place)
+        rest = strip_parts(name, self._plan.strip) if self._selection.takes(name) else b""
+        if not rest:
+            self._drop(member, name)
+            return None
+        self._check_kind(member, name)
+        output = self._prefix + rest if self._prefix else rest
+        kind = member.kind
+        borrowed = None
+        if kind == HARD_LINK:
+            borrowed = self._aim_hard_link(member, name)
+        elif kind == SYMLINK:
+            self._check_symlink(member, name, output)
+        elif kind == DIRECTORY and output in self._skipped:
+            self.plain = False
+            return None
+        member.name = output
+        if not self._register(member, output):
+            self.plain = False
+            return None
+        if self._plan.mode is not None and kind in (REGULAR, HARD_LINK):
+            member.mode = self._plan.mode
+        self._count(member, name)
+        return Placed(member, borrowed)
+
+    def finish(self) -> None:
+        """Raise MissingMember for a pattern of `only` that took nothing."""
+        self._selection.check()
+
+    def _drop(self, member: Member, name: bytes) -> None:
+        self.plain = False
+        if not name and member.kind != DIRECTORY:
+            raise UnsafeMember(f"{self._place}: a member has the name {show(member.name)}, and is no directory")
+        if self._filters and name and member.kind == REGULAR:
+            self._dropped[name] = member.size
+
+    def _count(self, member: Member, name: bytes) -> None:
+        self.members += 1
+        self._total_bytes += member.size
+        if self._total_bytes > self._plan.limits.total_bytes:
+            raise LimitExceeded(
+                f"{self._place}: with member {show(name)} the layer has more than "
+                f"{self._plan.limits.total_bytes} bytes",
+                hint="raise the limit on total bytes if this archive is to be trusted",
+            )
+        if member.mtime is None:
+            member.mtime = self._plan.epoch
+        elif self.newest_mtime is None or member.mtime > self.newest_mtime:
+            self.newest_mtime = member.mtime
+
+    def _check_kind(self, member: Member, name: bytes) -> None:
+        if member.kind in b"346" and not self._plan.allow_devices:
+            what = "fifo" if member.kind == b"6" else "device"
+            raise UnsafeMember(
+                f"{self._place}: member {show(name)} is a {what}", hint="choose other members with `only`"
+            )
+        if _WHITEOUT.search(name) and not self._plan.allow_whiteouts:
+            raise UnsafeMember(
+                f"{self._place}: member {show(name)} is a whiteout: it would delete files of the base",
+                hint="choose other members with `only`",
+            )
+
+    def _check_symlink(self, member: Member, name: bytes, output: bytes) -> None:
+        target = member.link
+        if not target or b"\0" in target:
+            raise UnsafeMember(f"{self._place}: the link {show(name)} has no proper target")
+        if target.startswith(b"/"):
+            return
+        if climbs(name.rpartition(b"/")[0], target) or climbs(output.rpartition(b"/")[0], target):
+            raise UnsafeMember(f"{self._place}: the link {show(name)} to {show(target)} would leave its root")
+
+    def _aim_hard_link(self, member: Member, name: bytes) -> bytes | None:
+        """Re-root the link's target; the archive name to borrow content from where the target was left out."""
+        target = clean_name(member.link, f"{self._place}, hard link {show(name)}")
+        rest = strip_parts(target, self._plan.strip)
+        output = self._prefix + rest if rest else b""
+        found = self._lookup(output) if output else None
+        if found is not None and (found == _FILE or found & 1):
+            member.link = output
+            return None
+        if target in self._adopted:
+            member.link = self._adopted[target]
+            return None
+        size = self._dropped.get(target)
+        if size is None:
+            raise UnsafeMember(
+                f"{self._place}: the hard link {show(name)} points to {show(target)}, which is not a file before it",
+                hint="a hard link must follow its target; pack the archive again",
+            )
+        member.kind = REGULAR
+        member.link = b""
+        member.size = size
+        self._adopted[target] = self._prefix + strip_parts(name, self._plan.strip)
+        return target
+
+    def _lookup(self, output: bytes) -> int | None:
+        folder, _, base = output.rpartition(b"/")
+        siblings = self._folders.get(folder)
+        return None if siblings is None else siblings.get(base)
+
+    def _register(self, member: Member, output: bytes) -> bool:
+        """Take the name; False where the same entry was there before."""
+        folder, _, base = output.rpartition(b"/")
+        siblings = self._folders.get(folder)
+        if siblings is None:
+            siblings = self._open_folder(folder, output)
+        mark = _mark(member)
+        old = siblings.get(base)
+        if old is not None:
+            if old == mark and mark != _FILE:
+                return False
+            raise ArchiveError(
+                f"{self._place}: two members that differ have the name {show(output)}",
+                hint="choose one of them with `only`, or pack the archive again",
+            )
+        if member.kind != DIRECTORY and output in self._folders:
+            raise UnsafeMember(f"{self._place}: {show(output)} is no directory, but members lie below it")
+        siblings[base] = mark
+        return True
+
+    def _open_folder(self, folder: bytes, output: bytes) -> dict[bytes, int]:
+        """Make sure that every part of `folder` can be a directory, and remember it as one."""
+        part = folder
+        while part and part not in self._folders:
+            found = self._lookup(part)
+            if found == _FILE:
+                raise UnsafeMember(f"{self._place}: member {show(output)} lies below the file {show(part)}")
+            if found is not None and found & 1:
+                raise UnsafeMember(
+                    f"{self._place}: member {show(output)} would be written through the link {show(part)}"
+                )
+            self._folders[part] = {}
+            part = part.rpartition(b"/")[0]
+        return self._folders[folder]
+
+
+def _mark(member: Member) -> int:
+    """What is remembered of an entry: 0 a file, odd a symlink, even a directory; equal for equal entries."""
+    if member.kind not in (SYMLINK, DIRECTORY):
+        return _FILE
+    attributes = (
+        member.mode,
+        member.uid,
+        member.gid,
+        member.uname,
+        member.gname,
+        member.mtime,
+        member.link,
+        frozenset((member.records or {}).items()),
+    )
+    return hash(attributes) << 2 | 2 | (member.kind == SYMLINK)

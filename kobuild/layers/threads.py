@@ -1,0 +1,188 @@
+"""The threads that overlap a layer's stages, and the queues between them.
+
+Every stage works on large buffers inside libraries that release the interpreter's lock. What a stage makes never
+depends on timing: blocks are cut by size alone and collected in order.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from queue import SimpleQueue
+from typing import Final, Generic, TypeVar
+
+T = TypeVar("T")
+
+_END: Final = None
+
+
+class Prefetch(Generic[T]):
+    """An iterator that runs ahead of its consumer in a thread of its own, by at most `depth` items.
+
+    A context manager: leaving it stops the thread and closes the iterator within it.
+    """
+
+    def __init__(self, items: Iterator[T], depth: int) -> None:
+        self._items = items
+        self._ready: SimpleQueue[tuple[T] | None] = SimpleQueue()
+        self._room = threading.Semaphore(depth)
+        self._stopped = False
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="kobuild-prefetch", daemon=True)
+
+    def __enter__(self) -> Iterator[T]:
+        self._thread.start()
+        return self._consume()
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped = True
+        self._room.release()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._room.acquire()
+            for item in self._items:
+                self._ready.put((item,))
+                self._room.acquire()
+                if self._stopped:
+                    break
+        except BaseException as error:  # noqa: BLE001 - it is raised again where the items are used
+            self._error = error
+        finally:
+            close = getattr(self._items, "close", None)
+            if close is not None:
+                close()
+            self._ready.put(_END)
+
+    def _consume(self) -> Iterator[T]:
+        while (holder := self._ready.get()) is not _END:
+            self._room.release()
+            yield holder[0]
+        if self._error is not None:
+            raise self._error
+
+
+class Block:
+    """A buffer that travels through the stages and is used again."""
+
+    __slots__ = ("buffer", "length", "marks", "output", "ready", "view")
+
+    def __init__(self, size: int) -> None:
+        self.buffer = bytearray(size)
+        self.view = memoryview(self.buffer)
+        self.length = 0
+        self.marks: list[Mark] = []
+        self.output: list[tuple[bytes, str]] = []
+        self.ready = threading.Event()
+
+    @property
+    def filled(self) -> memoryview:
+        """The bytes in use."""
+        return self.view[: self.length]
+
+
+class Mark:
+    """A place in a block where a compressed part starts, and what the index says of it."""
+
+    __slots__ = ("entry", "payload", "start")
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+        self.payload = 0
+        """How many bytes from `start` on are a file's content; zero for headers."""
+        self.entry: object = None
+
+
+class Pipeline:
+    """Blocks through `digest`, then `encode` in several threads (where there is any), then `collect`, in order.
+
+    The first error of any stage is raised by the next `take`, or by `close`.
+    """
+
+    def __init__(
+        self,
+        *,
+        block_bytes: int,
+        blocks: int,
+        digest: Callable[[Block], None],
+        collect: Callable[[Block], None],
+        encode: Callable[[Block], None] | None = None,
+        workers: int = 0,
+    ) -> None:
+        self._free: SimpleQueue[Block] = SimpleQueue()
+        for _ in range(blocks):
+            self._free.put(Block(block_bytes))
+        self._error: BaseException | None = None
+        self._to_digest: SimpleQueue[Block | None] = SimpleQueue()
+        self._to_encode: SimpleQueue[Block | None] = SimpleQueue()
+        self._to_collect: SimpleQueue[Block | None] = SimpleQueue()
+        self._digest = digest
+        self._encode = encode
+        self._collect = collect
+        self._workers = workers if encode else 0
+        runs = [self._run_digest, self._run_collect, *[self._run_encode] * self._workers]
+        self._threads = [threading.Thread(target=run, name="kobuild-layer", daemon=True) for run in runs]
+        for thread in self._threads:
+            thread.start()
+
+    def take(self) -> Block:
+        """An empty block; waits for one."""
+        block = self._free.get()
+        if self._error is not None:
+            raise self._error
+        block.length = 0
+        block.marks.clear()
+        return block
+
+    def submit(self, block: Block) -> None:
+        """Hand a filled block to the stages."""
+        self._to_digest.put(block)
+
+    def close(self) -> None:
+        """Wait until all is done; raises what went wrong."""
+        self.stop()
+        if self._error is not None:
+            raise self._error
+
+    def abort(self, error: BaseException) -> None:
+        """Stop without doing what is still waiting."""
+        if self._error is None:
+            self._error = error
+        self.stop()
+
+    def stop(self) -> None:
+        """End and join the threads; more than once does no harm."""
+        self._to_digest.put(_END)
+        for thread in self._threads:
+            thread.join()
+
+    def _attempt(self, work: Callable[[Block], None], block: Block) -> None:
+        if self._error is None:
+            try:
+                work(block)
+            except BaseException as error:  # noqa: BLE001 - it is raised again in the caller's thread
+                self._error = error
+
+    def _run_digest(self) -> None:
+        while (block := self._to_digest.get()) is not _END:
+            block.ready.clear()
+            if self._workers:
+                self._to_encode.put(block)
+            self._attempt(self._digest, block)
+            self._to_collect.put(block)
+        for _ in range(self._workers):
+            self._to_encode.put(_END)
+        self._to_collect.put(_END)
+
+    def _run_encode(self) -> None:
+        while self._encode is not None and (block := self._to_encode.get()) is not _END:
+            self._attempt(self._encode, block)
+            block.ready.set()
+
+    def _run_collect(self) -> None:
+        while (block := self._to_collect.get()) is not _END:
+            if self._workers:
+                block.ready.wait()
+            self._attempt(self._collect, block)
+            self._free.put(block)
