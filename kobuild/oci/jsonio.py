@@ -14,16 +14,28 @@ MAX_DOCUMENT_BYTES: Final = 4 * 1024 * 1024
 
 def parse_object(raw: bytes, what: str) -> dict[str, Any]:
     """Parse `raw` as one JSON object; raises MalformedDocument naming `what`."""
+    value = _parse(raw, what)
+    if not isinstance(value, dict):
+        raise MalformedDocument(f"{what}: expected a JSON object, got {type(value).__name__}")
+    return value
+
+
+def parse_objects(raw: bytes, what: str) -> tuple[dict[str, Any], ...]:
+    """Parse `raw` as one JSON array of objects; raises MalformedDocument naming `what`."""
+    value = _parse(raw, what)
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise MalformedDocument(f"{what}: expected a JSON array of objects")
+    return tuple(value)
+
+
+def _parse(raw: bytes, what: str) -> object:
     if len(raw) > MAX_DOCUMENT_BYTES:
         raise MalformedDocument(f"{what}: {len(raw)} bytes is more than the {MAX_DOCUMENT_BYTES} allowed")
     try:
         # Decoded here: json.loads would guess UTF-16 and UTF-32 too, which RFC 8259 does not allow on the wire.
-        value = json.loads(raw.decode(), parse_constant=_refuse_constant)
+        return json.loads(raw.decode(), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise MalformedDocument(f"{what}: not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise MalformedDocument(f"{what}: expected a JSON object, got {type(value).__name__}")
-    return value
 
 
 def _refuse_constant(name: str) -> object:

@@ -16,7 +16,7 @@ from kobuild.errors import InvalidReference, MalformedDocument
 from kobuild.oci.digest import Digest
 
 DOCKER_HUB: Final = "docker.io"
-_HUB_NAMES: Final = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"})
+HUB_NAMES: Final = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"})
 _HUB_ENDPOINT: Final = "registry-1.docker.io"
 _TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
 _REPOSITORY: Final = re.compile(
@@ -140,7 +140,7 @@ def _parse_repository(name: str, whole: str) -> Repository:
     if not _HOST.match(host):
         raise InvalidReference(f"not an image reference: {whole!r}: {host!r} is not a registry's host")
     host = host.lower()
-    if host in _HUB_NAMES:
+    if host in HUB_NAMES:
         host = DOCKER_HUB
         path = path if "/" in path else f"library/{path}"
     if not _REPOSITORY.match(path) or len(host) + 1 + len(path) > _MAX_NAME:
