@@ -91,8 +91,12 @@ def write_layout(
     the blob's, StorageError for the disk. After an error the earlier image stands as it was, still readable.
     """
     contents = layout_contents(images, names)
-    _claim(folder)
+    with disk_errors("write", folder):
+        if folder.exists() and not folder.is_dir():
+            raise LayoutError(f"write oci:{folder}: this is a file, not a folder")
+        folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
+        _refuse_others_folder(folder)
         _write_if_other(folder / LAYOUT_FILE, contents.marker)
         written = _write_blobs(folder, contents.blobs, reporter or NullReporter())
         _write_if_other(folder / INDEX_FILE, contents.index)
@@ -111,14 +115,12 @@ def _stays_away(descriptor: Descriptor) -> bool:
     return mediatypes.is_foreign(descriptor.media_type) and bool(descriptor.urls)
 
 
-def _claim(folder: Path) -> None:
-    """Make the folder, or see that it is a layout or empty: nothing that is not ours is ever replaced."""
-    with disk_errors("write", folder):
-        if folder.exists() and not folder.is_dir():
-            raise LayoutError(f"write oci:{folder}: this is a file, not a folder")
-        folder.mkdir(parents=True, exist_ok=True)
+def _refuse_others_folder(folder: Path) -> None:
+    """See that the folder is a layout or empty: nothing that is not ours is ever replaced."""
+    with disk_errors("read", folder):
         names = os.listdir(folder)
-    if names and LAYOUT_FILE not in names:
+    remains = f".{LAYOUT_FILE}."  # of a build that was killed at its very start
+    if LAYOUT_FILE not in names and not all(name.startswith(remains) for name in names):
         raise LayoutError(
             f"write oci:{folder}: the folder is not empty and is not an OCI image layout",
             hint="choose another folder, or empty this one first",
