@@ -33,7 +33,7 @@ IMAGE_KEYS: Final = (
     "prioritized",
 )
 COMPRESSIONS: Final = tuple(kind.value for kind in Compression if kind is not Compression.NONE)
-BASE_LOCATIONS: Final = ("oci", "oci-archive")
+BASE_LOCATIONS: Final = ("oci", "oci-archive", "docker-archive")
 """Places other than registries that a base may be read from."""
 
 _OTHER_WORDS: Final = {
@@ -83,7 +83,7 @@ def read_image(table: Table) -> ImageSettings:
 
 
 def base(value: object) -> str:
-    """`scratch`, `oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]` or an image reference, kept as written."""
+    """`scratch`, an image reference, or one of BASE_LOCATIONS with its path; kept as written."""
     wanted = values.text(value).strip()
     kind, _, rest = wanted.partition(":")
     if wanted == "scratch":
@@ -93,9 +93,8 @@ def base(value: object) -> str:
             raise Unfit(f"expected a path after {kind}:", "it is relative to this file")
         return wanted
     if _TRANSPORT.fullmatch(wanted):
-        hint = (
-            f"write {rest.lstrip('/')}" if kind == "docker" else "expected scratch, a reference, oci: or oci-archive:"
-        )
+        places = ", ".join(f"{place}:" for place in BASE_LOCATIONS)
+        hint = f"write {rest.lstrip('/')}" if kind == "docker" else f"expected scratch, a reference, {places}"
         raise Unfit(f"a base cannot be read from {kind}:", hint)
     _reference(wanted)
     return wanted

@@ -59,7 +59,7 @@ class ImageSettings:
     """The `image` table."""
 
     base: str
-    """`scratch`, `oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]`, or a reference in normal form, kept as written."""
+    """`scratch`, a reference, or `oci:DIR`, `oci-archive:FILE`, `docker-archive:FILE`, with `:TAG`; kept as written."""
     targets: tuple[Reference, ...] = ()
     platforms: tuple[Platform, ...] = (Platform("linux", "amd64"),)
     compression: Compression = Compression.GZIP

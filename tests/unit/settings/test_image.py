@@ -17,6 +17,7 @@ from tests.support.settings import fault_of_image, faults_of, parse, parse_image
         "oci:dist/base",
         "oci:../base:v1",
         "oci-archive:base.tar",
+        "docker-archive:base.tar",
     ],
 )
 def test_bases(base: str) -> None:
@@ -27,7 +28,7 @@ def test_bases(base: str) -> None:
     ("base", "message", "hint"),
     [
         ("docker://debian:12", "a base cannot be read from docker:", "write debian:12"),
-        ("docker-daemon:x", "a base cannot be read from docker-daemon:", "expected scratch, a reference, oci: or "),
+        ("docker-daemon:x", "a base cannot be read from docker-daemon:", "expected scratch, a reference, oci:, "),
         ("https://ghcr.io/a/b", "an image reference has no scheme", "write ghcr.io/a/b"),
         ("oci:", "expected a path after oci:", "it is relative to this file"),
         ("Debian", "not an image reference: 'Debian'", "repository names are lower case"),
