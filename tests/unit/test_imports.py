@@ -23,11 +23,11 @@ STANDS_ON: Final[Mapping[str, tuple[str, ...]]] = {
     "streams": ("oci", "progress"),
     "decompress": ("streams",),
     "transport": ("streams", "_version"),
-    "image": ("streams",),
+    "image": ("decompress",),
     "settings": ("oci", "resources"),
     "lock": ("oci", "streams"),
     "layers": ("decompress",),
-    "store": ("image", "decompress"),
+    "store": ("image",),
     "registry": ("image", "transport"),
     "sources": ("settings", "store", "transport"),
     "base": ("store", "lock"),
@@ -36,8 +36,9 @@ STANDS_ON: Final[Mapping[str, tuple[str, ...]]] = {
     "build": ("workshop",),
     "push": ("build",),
     "verify": ("build",),
-    "report": ("push", "verify"),
-    "commands": ("report",),
+    "report": ("errors", "progress"),
+    "summary": ("push", "verify", "report"),
+    "commands": ("summary",),
     "cli": ("commands",),
     "__main__": ("cli",),
 }
@@ -53,7 +54,7 @@ HOMES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Modules that only some rooms may import."""
 
-PRINTERS: Final = ("report", "cli")
+PRINTERS: Final = ("report", "commands", "cli")
 
 
 def wrong_ways(package: Path, stands_on: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
