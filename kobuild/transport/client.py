@@ -22,6 +22,7 @@ from kobuild.transport.addresses import hide_queries_in_logs, netloc, origin, or
 from kobuild.transport.failures import connection_failure, refusal, refusal_kind
 from kobuild.transport.messages import Request, Response
 from kobuild.transport.retrying import RETRYABLE_STATUSES, Backoff, Clock, SystemClock, parse_retry_after
+from kobuild.transport.secrets import scrub
 from kobuild.transport.tls import certs_folders, find_host_tls
 from kobuild.transport.wire import Adapter, prepare, proxies_for
 
@@ -82,9 +83,22 @@ class Transport:
             wait = self._wait_before_next(outcome, attempt)
             if attempt == attempts or wait is None:
                 raise outcome
-            self._reporter.notice(f"{outcome}; trying again in {wait:.1f} s ({attempt + 1} of {attempts})")
-            self._clock.sleep(wait)
+            self._pause(f"{outcome}; trying again in {wait:.1f} s ({attempt + 1} of {attempts})", wait)
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+    @property
+    def clock(self) -> Clock:
+        """The clock that waits are measured by."""
+        return self._clock
+
+    def pause(self, failure: Exception, attempt: int) -> None:
+        """Wait before the next attempt of something larger than one request, and say so; the first attempt is 1."""
+        wait = self._backoff.delay(attempt)
+        self._pause(f"{failure}; going on in {wait:.1f} s", wait)
+
+    def _pause(self, text: str, seconds: float) -> None:
+        self._reporter.notice(text)
+        self._clock.sleep(seconds)
 
     def close(self) -> None:
         """Close all pooled connections."""
@@ -121,11 +135,11 @@ class Transport:
                 return response
             location = response.headers.get("Location")
             if response.status not in _REDIRECTS or location is None or not _may_redirect(request, response.status):
-                return _refusal(response)
+                return _refusal(response, request)
             target = urldefrag(urljoin(response.url, location)).url
             if origin_or_none(target) != origin(url):
                 if isinstance(request.body, bytes):
-                    return _refusal(response)
+                    return _refusal(response, request)
                 headers = {name: value for name, value in headers.items() if name.lower() in _CROSS_ORIGIN_HEADERS}
             response.close()
             url = target
@@ -174,11 +188,11 @@ def _may_redirect(request: Request, status: int) -> bool:
     return request.method in ("GET", "HEAD") or status in (307, 308)
 
 
-def _refusal(response: Response) -> FetchError:
+def _refusal(response: Response, request: Request) -> FetchError:
     """The error for an answer with a status that was not expected."""
     body = b""
     with contextlib.suppress(KobuildError), response:
-        body = response.read(_ERROR_BODY_BYTES)
+        body = scrub(response.read(_ERROR_BODY_BYTES), request.headers, request.body)
     return refusal_kind(response.status)(
         refusal(response.place, response.status, body),
         status=response.status,

@@ -1,0 +1,97 @@
+"""The registry client that the flows use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+
+from kobuild.errors import UsageError
+from kobuild.image.image import ImageSet
+from kobuild.oci.descriptor import Descriptor
+from kobuild.oci.index import Index
+from kobuild.oci.manifest import Manifest
+from kobuild.oci.reference import Reference, Repository
+from kobuild.progress import NullReporter, Reporter
+from kobuild.registry.connection import Connection
+from kobuild.registry.credentials import Keychain
+from kobuild.registry.keychain import default_keychain
+from kobuild.registry.pull import RepositoryReader
+from kobuild.registry.push import PushResult, RepositoryPush
+from kobuild.streams import Readable
+from kobuild.transport import Transport
+
+
+class RegistryClient:
+    """Reads from and writes to registries; one for a whole process, which keeps connections, challenges and tokens."""
+
+    def __init__(self, transport: Transport, keychain: Keychain | None = None) -> None:
+        """`keychain` None is the usual one: files, helpers and environment."""
+        self._connection = Connection(transport, default_keychain() if keychain is None else keychain)
+
+    def get_manifest(self, reference: Reference) -> Manifest | Index:
+        """What a reference points at, digest checked; raises NotFound, AuthError, RegistryError, IntegrityError."""
+        return self._reader(reference.repository).manifest(reference.identifier, reference.digest)
+
+    def head_manifest(self, reference: Reference) -> Descriptor | None:
+        """What a reference points at, without reading it; None where there is nothing."""
+        return self._reader(reference.repository).head_manifest(reference.identifier)
+
+    def has_blob(self, repository: Repository, descriptor: Descriptor) -> bool:
+        """Whether a repository has a blob."""
+        return self._reader(repository).has_blob(descriptor)
+
+    def open_blob(self, repository: Repository, descriptor: Descriptor) -> AbstractContextManager[Readable]:
+        """Open a blob: verified, and resumed where its connection breaks."""
+        return self._reader(repository).open_blob(descriptor)
+
+    def push(
+        self,
+        image_set: ImageSet,
+        targets: Sequence[Reference],
+        reporter: Reporter | None = None,
+        *,
+        move_tags: bool = True,
+    ) -> PushResult:
+        """Push an image set, and let every target point at it: blobs, then manifests, tags last.
+
+        What a registry has is not sent again, and what another of its repositories has is mounted. Targets may be in
+        several repositories and registries, which are done in turn. With `move_tags` off, a tag that points at
+        something else raises PushRefused before anything is sent to its repository.
+        """
+        result = PushResult(image_set.descriptor)
+        done: list[Repository] = []
+        for repository, group in _by_repository(image_set, targets).items():
+            also_in = [other for other in done if other.registry == repository.registry]
+            push = RepositoryPush(self._connection, image_set, repository, reporter or NullReporter())
+            result = _add(result, push.run(group, also_in, move_tags=move_tags))
+            done.append(repository)
+        return result
+
+    def _reader(self, repository: Repository) -> RepositoryReader:
+        return RepositoryReader(self._connection, repository)
+
+
+def _by_repository(image_set: ImageSet, targets: Sequence[Reference]) -> dict[Repository, list[Reference]]:
+    """The targets of each repository, in order, each once; raises UsageError for one that names another digest."""
+    groups: dict[Repository, list[Reference]] = {}
+    for target in targets:
+        if target.digest is not None and target.digest != image_set.descriptor.digest:
+            raise UsageError(f"push to {target}: the image's digest is {image_set.descriptor.digest}")
+        # With tag and digest both, the tag is what is to be set.
+        wanted = replace(target, digest=None) if target.tag else target
+        group = groups.setdefault(target.repository, [])
+        if wanted not in group:
+            group.append(wanted)
+    return groups
+
+
+def _add(one: PushResult, two: PushResult) -> PushResult:
+    return PushResult(
+        one.descriptor,
+        uploaded=one.uploaded + two.uploaded,
+        mounted=one.mounted + two.mounted,
+        existing=one.existing + two.existing,
+        bytes_sent=one.bytes_sent + two.bytes_sent,
+        unchanged=(*one.unchanged, *two.unchanged),
+    )

@@ -1,0 +1,69 @@
+"""A registry's repository as a place that images are read from, and its blobs as sources of a push."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from kobuild.errors import SizeMismatch
+from kobuild.image.blobs import BlobSource
+from kobuild.oci.descriptor import Descriptor
+from kobuild.oci.index import Index
+from kobuild.oci.manifest import Manifest
+from kobuild.oci.reference import Reference, Repository
+from kobuild.registry.client import RegistryClient
+from kobuild.registry.pull import parse_document
+from kobuild.streams import Readable
+
+
+@dataclass(frozen=True)
+class RegistrySource:
+    """One blob of a repository: mounted by a push to the same registry, streamed across to another."""
+
+    client: RegistryClient
+    place: Repository
+    descriptor: Descriptor
+
+    @property
+    def repository(self) -> Repository | None:
+        """The repository that holds the blob."""
+        return self.place
+
+    def open(self) -> AbstractContextManager[Readable]:
+        """Open the bytes from the start; verified, and resumed where the connection breaks."""
+        return self.client.open_blob(self.place, self.descriptor)
+
+
+@dataclass(frozen=True)
+class RegistryStore:
+    """What one reference points at, read from its registry."""
+
+    client: RegistryClient
+    reference: Reference
+
+    @property
+    def name(self) -> str:
+        """`docker://REFERENCE`."""
+        return f"docker://{self.reference}"
+
+    def root(self) -> Manifest | Index:
+        """What the reference points at, digest checked; raises NotFound, AuthError, RegistryError, IntegrityError."""
+        return self.client.get_manifest(self.reference)
+
+    def child(self, descriptor: Descriptor) -> Manifest | Index:
+        """A manifest or index by descriptor, size and digest checked."""
+        reference = self.reference.with_digest(descriptor.digest)
+        if descriptor.data is not None:
+            return parse_document(descriptor.data, descriptor.media_type, f"manifest {reference}")
+        document = self.client.get_manifest(reference)
+        if len(document.raw) != descriptor.size:
+            raise SizeMismatch(f"manifest {reference}", expected=descriptor.size, actual=len(document.raw))
+        return document
+
+    def source(self, descriptor: Descriptor) -> BlobSource:
+        """A way to a blob's bytes; nothing is read yet."""
+        return RegistrySource(self.client, self.reference.repository, descriptor)
+
+    def open(self, descriptor: Descriptor) -> AbstractContextManager[Readable]:
+        """Open a blob, verified."""
+        return self.client.open_blob(self.reference.repository, descriptor)
