@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from kobuild.settings.locate import format_key, locate
 
 
@@ -113,6 +115,11 @@ def test_deep_nesting_is_no_danger() -> None:
     depth = 50_000
     assert locate("a = " + "[" * depth).line(("a", 0)) == 1
     assert locate("a = " + "{a=" * 200 + "}" * 200).line(("a",)) == 1
+
+
+@pytest.mark.parametrize("text", ['a = "b\nc = 1', "a = 'b\nc = 1", 'a = """b\nc = 1', "a = '''b\nc = 1"])
+def test_a_string_without_end_takes_the_rest(text: str) -> None:
+    assert lines_of(text) == {"a": 1}
 
 
 def test_key_paths_are_spelled_as_toml_spells_them() -> None:

@@ -121,8 +121,9 @@ only = [
 
 [image]
 target = "UPPER CASE"
-env = { A = 1,
-        PATH = "/x" }
+[image.env]
+A = 1
+PATH = "/x"
 """
     assert [str(fault) for fault in faults_of(text)] == [
         (
@@ -137,9 +138,9 @@ env = { A = 1,
             "kobuild.toml:10: image.target: not an image reference: 'UPPER CASE': 'library/UPPER CASE' is not a "
             "repository's name (repository names are lower case)"
         ),
-        'kobuild.toml:11: image.env.A: expected a string, got an integer (write it in quotes: "1")',
+        'kobuild.toml:12: image.env.A: expected a string, got an integer (write it in quotes: "1")',
         (
-            "kobuild.toml:12: image.env.PATH: PATH is not set here "
+            "kobuild.toml:13: image.env.PATH: PATH is not set here "
             '(image.path puts directories before the base\'s: path = ["/opt/tool/bin"])'
         ),
     ]

@@ -30,6 +30,7 @@ SUM = "0123456789abcdef" * 4
 def test_sources(source: str, kind: str, argument: str) -> None:
     spec = parse_tool(f'source = "{source}"').source
     assert spec == SourceSpec(kind, argument)
+    assert str(spec) == source.removesuffix(":")
 
 
 @pytest.mark.parametrize(
