@@ -22,7 +22,7 @@ from kobuild.transport.addresses import hide_queries_in_logs, netloc, origin, or
 from kobuild.transport.failures import connection_failure, refusal, refusal_kind
 from kobuild.transport.messages import Request, Response
 from kobuild.transport.retrying import RETRYABLE_STATUSES, Backoff, Clock, SystemClock, parse_retry_after
-from kobuild.transport.secrets import scrub
+from kobuild.transport.scrubbing import scrub
 from kobuild.transport.tls import certs_folders, find_host_tls
 from kobuild.transport.wire import Adapter, prepare, proxies_for
 
