@@ -24,6 +24,7 @@
     │   ├── NotFound
     │   └── PushRefused
     ├── LayoutError             exit 1  an OCI layout or archive that cannot be read or written
+    │   └── LayoutMissing
     ├── BaseError               exit 1  a base image that does not fit the request
     ├── StorageError            exit 1  the local disk: full, read-only, not permitted
     ├── ProgramError            exit 1  pip, npm or a credential helper that failed
@@ -167,6 +168,7 @@ class DigestMismatch(IntegrityError):
 
     def __init__(self, place: str, *, expected: str, actual: str, hint: str | None = None) -> None:
         super().__init__(f"{place}: expected {expected}, got {actual}", hint=hint)
+        self.place = place
         self.expected = expected
         self.actual = actual
 
@@ -176,6 +178,7 @@ class SizeMismatch(IntegrityError):
 
     def __init__(self, place: str, *, expected: int, actual: int, hint: str | None = None) -> None:
         super().__init__(f"{place}: expected {expected} bytes, got {actual}", hint=hint)
+        self.place = place
         self.expected = expected
         self.actual = actual
 
@@ -220,6 +223,10 @@ class PushRefused(RegistryError):
 
 class LayoutError(KobuildError):
     """An OCI layout or image archive cannot be read or written."""
+
+
+class LayoutMissing(LayoutError):
+    """There is no layout or archive where one was named."""
 
 
 class BaseError(KobuildError):

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
-from kobuild.errors import LayoutError
+from kobuild.errors import LayoutError, LayoutMissing
 from kobuild.oci.descriptor import Descriptor
 from kobuild.oci.reference import Repository
 from kobuild.streams import Readable, VerifyingReader
@@ -102,7 +102,7 @@ class TarFiles:
                     if len(members) > MAX_MEMBERS:
                         raise LayoutError(f"read {self.path}: more than {MAX_MEMBERS} members")
         except OSError as error:
-            raise LayoutError(f"read {self.path}: {error.strerror or error}") from error
+            raise LayoutMissing(f"read {self.path}: {error.strerror or error}") from error
         except tarfile.TarError as error:
             hint = "a compressed archive must be uncompressed first"
             raise LayoutError(f"read {self.path}: not a tar archive: {error}", hint=hint) from error

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from kobuild.errors import LayoutError
+from kobuild.errors import LayoutError, LayoutMissing, MalformedDocument
 from kobuild.image.blobs import BlobSource, BytesSource
 from kobuild.oci import jsonio, mediatypes
 from kobuild.oci.annotations import REF_NAME
@@ -62,7 +62,7 @@ class Layout:
         """`index.json`; raises LayoutError where this is no layout, MalformedDocument where it is a broken one."""
         place = f"{self.name}: {LAYOUT_FILE}"
         if self.files.size(LAYOUT_FILE) is None:
-            raise LayoutError(
+            raise LayoutMissing(
                 f"read {self.name}: not an OCI image layout: it has no file {LAYOUT_FILE}",
                 hint="is this the folder that build wrote? `kobuild build` makes dist/image",
             )
@@ -81,7 +81,7 @@ class Layout:
             return self._by_digest(self.digest)
         entries = [item for item in index.manifests if self.tag in (None, item.annotations.get(REF_NAME))]
         if len({item.digest for item in entries}) == 1:
-            return self.child(entries[0])
+            return self._by_entry(entries[0])
         if self.tag is None and _is_one_image(index):
             return index
         raise self._ambiguous(index, len(entries))
@@ -102,6 +102,15 @@ class Layout:
     def open(self, descriptor: Descriptor) -> AbstractContextManager[Readable]:
         """Open a blob, verified as it is read."""
         return self.source(descriptor).open()
+
+    def _by_entry(self, entry: Descriptor) -> Manifest | Index:
+        document = self.child(entry)
+        if document.media_type != entry.media_type:
+            raise MalformedDocument(
+                f"{self.name}: {INDEX_FILE} says that {entry.digest} is {entry.media_type}, and it is "
+                f"{document.media_type}"
+            )
+        return document
 
     def _by_digest(self, digest: Digest) -> Manifest | Index:
         size = self.files.size(blob_name(digest))
