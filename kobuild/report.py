@@ -161,8 +161,8 @@ def reporting(*, quiet: bool, stream: TextIO | None = None) -> Iterator[Reporter
 
 def _bars(stream: TextIO) -> Progress:
     # Rich costs a tenth of a second to import: only when a person looks.
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn  # noqa: PLC0415
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     return Progress(*columns, console=Console(file=stream), transient=True)
@@ -171,10 +171,8 @@ def _bars(stream: TextIO) -> Progress:
 def format_error(error: KobuildError, *, colour: bool = False) -> str:
     """An error as a person reads it: what, where, why, and what to do."""
     mark = "\x1b[1;31merror\x1b[0m" if colour else "error"
-    if isinstance(error, SettingsError):
-        lines = [f"{mark}: {fault}" for fault in error.faults]
-    else:
-        lines = [f"{mark}: {error}"]
+    texts = error.faults if isinstance(error, SettingsError) else (error,)
+    lines = [f"{mark}: {text}" for text in texts]
     if error.hint:
         lines.append(f"hint: {error.hint}")
     return "\n".join(lines)

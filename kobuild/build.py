@@ -1,0 +1,209 @@
+"""The build flow: from settings and lock to images, each layer made once or found in the cache."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any, Final
+
+from kobuild.base import load_base
+from kobuild.errors import LockError, MalformedDocument
+from kobuild.image.blobs import FileSource, Layer
+from kobuild.image.created import choose_created
+from kobuild.image.image import Image, ImageSet
+from kobuild.image.mutate import Addition, ConfigEdits, append_layers, base_annotations, gather, with_config
+from kobuild.layers import LayerPlan, LayerResult, make_layer
+from kobuild.lock import Lock, LockedArtifact, LockedTool
+from kobuild.oci import annotations as keys
+from kobuild.oci.descriptor import Descriptor
+from kobuild.oci.digest import Digest
+from kobuild.oci.mediatypes import Compression, Family
+from kobuild.oci.platforms import Platform
+from kobuild.settings.model import Settings, ToolSettings
+from kobuild.sources.download import open_artifact
+from kobuild.streams import Writable
+from kobuild.workshop import Workshop
+
+RECORD_KIND: Final = "layers"
+"""The cache's records of which recipe made which layer."""
+_JOBS: Final = 4
+"""Layers made at once: enough to overlap downloads; each one's own threads keep the processors busy."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolLayer:
+    """One tool's layer on one platform."""
+
+    tool: ToolSettings
+    version: str
+    platform: Platform
+    result: LayerResult
+    cached: bool
+    """Whether it was found, not made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """What a build made."""
+
+    images: ImageSet
+    layers: tuple[ToolLayer, ...]
+    """By platform, then in the settings' order."""
+
+
+def build(workshop: Workshop, lock: Lock, platforms: Sequence[Platform], *, keep_base: bool = False) -> Build:
+    """Make the images of `platforms` from the lock; nothing is written but the cache.
+
+    `keep_base` keeps a registry's base layers in the cache when they are read, for outputs that read them each time.
+    Raises whatever downloading, reading archives and reading the base raise; what is under way then stops, and leaves
+    nothing behind.
+    """
+    jobs = [(platform, tool) for platform in platforms for tool in workshop.settings.tools]
+    with ThreadPoolExecutor(max_workers=_JOBS, thread_name_prefix="kobuild-build") as pool:
+        bases = {platform: pool.submit(_load_base, workshop, lock, platform, keep=keep_base) for platform in platforms}
+        layers = [pool.submit(_tool_layer, workshop, lock, tool, platform) for platform, tool in jobs]
+        try:
+            _raise_first_failure([*bases.values(), *layers])
+        except BaseException:
+            workshop.cancelled.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    made = tuple(layer.result() for layer in layers)
+    images = [
+        _assemble(workshop, bases[platform].result(), lock, [item for item in made if item.platform == platform])
+        for platform in platforms
+    ]
+    return Build(gather(images, annotations=workshop.settings.image.annotations), made)
+
+
+def _raise_first_failure(futures: Sequence[Future[Any]]) -> None:
+    """Wait until all are done, or raise the first failure at once."""
+    done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+    for future in done:
+        future.result()
+
+
+def layer_plan(settings: Settings, tool: ToolSettings, epoch: int | None) -> LayerPlan:
+    """How the tool's archive becomes a layer; with the archive's sha256 it decides the layer's bytes.
+
+    `epoch` is SOURCE_DATE_EPOCH, in seconds.
+    """
+    return LayerPlan(
+        root=tool.root,
+        only=tool.only,
+        strip=tool.strip,
+        mode=tool.mode,
+        rename=tool.rename or tool.name,
+        compression=settings.image.compression,
+        prioritized=settings.image.prioritized if settings.image.compression is Compression.ESTARGZ else (),
+        epoch=epoch or 0,
+        base_has_standard_dirs=settings.image.base != "scratch",
+    )
+
+
+def find_made(workshop: Workshop, recipe: str) -> LayerResult | None:
+    """What a recipe made, if the cache still holds it."""
+    record = workshop.cache.read_record(RECORD_KIND, recipe)
+    if record is None:
+        return None
+    try:
+        result = LayerResult.from_json(record)
+    except MalformedDocument:
+        return None
+    return result if workshop.cache.find_blob(result.digest, result.size) is not None else None
+
+
+def locked_tool(lock: Lock, tool: ToolSettings, platform: Platform) -> tuple[LockedTool, LockedArtifact]:
+    """What the lock says of a tool on a platform; raises LockError where it says nothing."""
+    locked = lock.tools.get(tool.name)
+    artifact = locked.artifacts.get(platform) if locked is not None else None
+    if locked is None or artifact is None:
+        raise LockError(
+            f"the lock has nothing for tool {tool.name} on {platform}",
+            hint="run `kobuild resolve`, or leave out --frozen",
+        )
+    return locked, artifact
+
+
+def _tool_layer(workshop: Workshop, lock: Lock, tool: ToolSettings, platform: Platform) -> ToolLayer:
+    locked, artifact = locked_tool(lock, tool, platform)
+    plan = layer_plan(workshop.settings, tool, workshop.source_date_epoch)
+    recipe = plan.recipe(artifact.sha256)
+    found = find_made(workshop, recipe)
+    result = found if found is not None else _make(workshop, artifact, plan, recipe)
+    return ToolLayer(tool, locked.version, platform, result, cached=found is not None)
+
+
+def _make(workshop: Workshop, artifact: LockedArtifact, plan: LayerPlan, recipe: str) -> LayerResult:
+    with open_artifact(artifact, workshop.sources) as source, workshop.cache.new_blob() as blob:
+        sink = _CancellableSink(blob, workshop.cancelled)
+        result = make_layer(source, plan, sink)
+    workshop.cache.write_record(RECORD_KIND, recipe, result.to_json())
+    return result
+
+
+class _CancellableSink:
+    """A layer's sink that stops the work at its next write once the person has interrupted."""
+
+    def __init__(self, sink: Writable, cancelled: threading.Event) -> None:
+        self._sink = sink
+        self._cancelled = cancelled
+
+    def write(self, data: bytes | bytearray | memoryview, /) -> int:
+        if self._cancelled.is_set():
+            raise CancelledError
+        return self._sink.write(data)
+
+
+class CancelledError(Exception):
+    """The work was interrupted; never reaches a person, since the interrupt itself does."""
+
+
+def _load_base(workshop: Workshop, lock: Lock, platform: Platform, *, keep: bool) -> Image:
+    return load_base(lock.base, platform, workshop.open_store, workshop.cache, keep_layers=keep)
+
+
+def _assemble(workshop: Workshop, base: Image, lock: Lock, made: Sequence[ToolLayer]) -> Image:
+    family = base.manifest.family
+    additions = [
+        Addition(_layer(workshop, item, family), f"kobuild: {_describe(item)} under {item.tool.root}") for item in made
+    ]
+    mtimes = [item.result.newest_mtime for item in made]
+    created = choose_created(base.config, mtimes, workshop.source_date_epoch)
+    return with_config(append_layers(base, additions, created=created), config_edits(workshop.settings, lock))
+
+
+def _describe(item: ToolLayer) -> str:
+    return f"{item.tool.name} {item.version}".strip()
+
+
+def _layer(workshop: Workshop, item: ToolLayer, family: Family) -> Layer:
+    result = item.result
+    notes = dict(result.annotations)
+    if family is Family.OCI:
+        notes |= {keys.TOOL_NAME: item.tool.name, keys.TOOL_VERSION: item.version}
+    media_type = Family.OCI.layer(workshop.settings.image.compression)
+    descriptor = Descriptor(media_type, result.digest, result.size, annotations=notes)
+    path = workshop.cache.blob_path(result.digest)
+    return Layer(descriptor, FileSource(path, result.digest, result.size), result.diff_id)
+
+
+def config_edits(settings: Settings, lock: Lock) -> ConfigEdits:
+    """What the settings change in the base's config, and the annotations that name the base."""
+    image = settings.image
+    digest = Digest.parse(lock.base.digest) if lock.base is not None else None
+    return ConfigEdits(
+        env=image.env,
+        path=image.path,
+        workdir=image.workdir,
+        user=image.user,
+        entrypoint=image.entrypoint,
+        cmd=image.cmd,
+        expose=image.expose,
+        volumes=image.volumes,
+        stop_signal=image.stop_signal,
+        labels=image.labels,
+        annotations={**base_annotations(image.base, digest), **image.annotations},
+    )

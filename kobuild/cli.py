@@ -1,0 +1,202 @@
+"""The command line: what can be typed, and how a run ends. What commands do is in `commands`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, NoReturn
+
+from kobuild import commands
+from kobuild._version import __version__
+from kobuild.errors import KobuildError
+from kobuild.report import format_error, wants_colour
+
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_INTERRUPTED: Final = 130
+EXIT_TERMINATED: Final = 143
+
+_EPILOG: Final = (
+    "Exit codes: 0 done; 1 failed; 2 the command or the settings are wrong; 3 verify found a difference; "
+    "4 resolve --check found news; 130 interrupted."
+)
+
+
+def _common() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False)
+    group = parser.add_argument_group("common options")
+    group.add_argument("-f", "--file", default="kobuild.toml", help="the settings file (default: %(default)s)")
+    group.add_argument("-C", "--directory", metavar="DIR", help="work in this folder")
+    group.add_argument("--json", action="store_true", help="write the result to standard output as JSON")
+    group.add_argument("-q", "--quiet", action="store_true", help="only warnings and errors")
+    group.add_argument("-v", "--verbose", action="store_true", help="also log what the library does")
+    group.add_argument("--offline", action="store_true", help="use the lock and the cache alone, never the network")
+    group.add_argument("--cache-dir", metavar="DIR", help="where the cache is (default: KOBUILD_CACHE_DIR)")
+    group.add_argument(
+        "--insecure-registry",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="allow plain HTTP to this host[:port], beside loopback; may be repeated",
+    )
+    return parser
+
+
+def _lock_options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False)
+    group = parser.add_argument_group("lock options").add_mutually_exclusive_group()
+    group.add_argument("--locked", action="store_true", help="fail where the lock does not fit the settings")
+    group.add_argument("--frozen", action="store_true", help="use the lock as it is, without comparing")
+    return parser
+
+
+def _image_options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False)
+    group = parser.add_argument_group("image options")
+    group.add_argument(
+        "--platform",
+        action="append",
+        default=[],
+        metavar="OS/ARCH",
+        help="build only this one of the settings' platforms; may be repeated",
+    )
+    return parser
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="kobuild",
+        description="Mush upstream tarballs together into a new container image.",
+        epilog=_EPILOG,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"kobuild {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    common, lock, image = _common(), _lock_options(), _image_options()
+    _add_resolve(subparsers, common, lock)
+    _add_build(subparsers, common, lock, image)
+    _add_push(subparsers, common, lock, image)
+    _add_verify(subparsers, common, lock, image)
+    return parser
+
+
+def _add(
+    subparsers: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    text: str,
+    parents: Sequence[argparse.ArgumentParser],
+) -> argparse.ArgumentParser:
+    return subparsers.add_parser(
+        name, help=text, description=f"{text[0].upper()}{text[1:]}.", parents=list(parents), allow_abbrev=False
+    )
+
+
+def _add_resolve(
+    subparsers: argparse._SubParsersAction[argparse.ArgumentParser], *parents: argparse.ArgumentParser
+) -> None:
+    parser = _add(subparsers, "resolve", "turn the pins into the lock", parents)
+    parser.set_defaults(run=commands.run_resolve)
+    parser.add_argument(
+        "--upgrade", nargs="*", metavar="TOOL", help="move these tools' pins, or all pins and the base"
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 4 if the lock would change")
+
+
+def _add_build(
+    subparsers: argparse._SubParsersAction[argparse.ArgumentParser], *parents: argparse.ArgumentParser
+) -> None:
+    parser = _add(subparsers, "build", "write the image to a layout or an archive", parents)
+    parser.set_defaults(run=commands.run_build)
+    parser.add_argument(
+        "-o",
+        "--output",
+        default="oci:dist/image",
+        metavar="WHERE",
+        help="oci:DIR, oci-archive:FILE or docker-archive:FILE (default: %(default)s)",
+    )
+
+
+def _add_push(
+    subparsers: argparse._SubParsersAction[argparse.ArgumentParser], *parents: argparse.ArgumentParser
+) -> None:
+    parser = _add(subparsers, "push", "build the image and push it to its target", parents)
+    parser.set_defaults(run=commands.run_push)
+    parser.add_argument(
+        "--target", action="append", default=[], metavar="REF", help="push here instead of the settings' target"
+    )
+    parser.add_argument(
+        "-t", "--tag", action="append", default=[], metavar="TAG", help="push under this tag instead of the target's"
+    )
+
+
+def _add_verify(
+    subparsers: argparse._SubParsersAction[argparse.ArgumentParser], *parents: argparse.ArgumentParser
+) -> None:
+    parser = _add(subparsers, "verify", "check an image against settings and lock", parents)
+    parser.set_defaults(run=commands.run_verify)
+    parser.add_argument(
+        "image",
+        nargs="?",
+        default="oci:dist/image",
+        metavar="REF",
+        help="oci:DIR, oci-archive:FILE, docker-archive:FILE or a reference (default: %(default)s)",
+    )
+    parser.add_argument("--rebuild", action="store_true", help="build again from the lock and compare image IDs")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    _die_on_sigterm_as_on_interrupt()
+    try:
+        arguments = build_parser().parse_args(argv)
+        code: int = arguments.run(arguments)
+        sys.stdout.flush()
+    except KobuildError as error:
+        _say(format_error(error, colour=wants_colour(sys.stderr)))
+        return error.exit_code
+    except KeyboardInterrupt as interrupt:
+        _say("interrupted; nothing half-made was left behind")
+        return EXIT_TERMINATED if isinstance(interrupt, _TerminatedError) else EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone, as `| head` does; Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except Exception as error:  # noqa: BLE001  a bug: the user gets a file to report, not a wall of text
+        _say(_report_bug(error))
+        return EXIT_FAILED
+    return code
+
+
+class _TerminatedError(KeyboardInterrupt):
+    """SIGTERM, handled as Ctrl-C is."""
+
+
+def _die_on_sigterm_as_on_interrupt() -> None:
+    def interrupt(_signum: int, _frame: object) -> NoReturn:
+        raise _TerminatedError
+
+    with contextlib.suppress(ValueError):  # not the main thread: a program that embeds us keeps its own handlers
+        signal.signal(signal.SIGTERM, interrupt)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _report_bug(error: Exception) -> str:
+    text = "".join(traceback.format_exception(error))
+    with tempfile.NamedTemporaryFile("w", prefix="kobuild-bug-", suffix=".txt", delete=False) as file:
+        file.write(f"kobuild {__version__}, Python {sys.version}\n{text}")
+    kind = type(error).__name__
+    return (
+        f"error: this is a bug in kobuild: {kind}: {error}\n"
+        f"hint: please report it with the file {Path(file.name)}, after taking out what is private"
+    )
