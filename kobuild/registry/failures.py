@@ -26,7 +26,7 @@ def registry_error(
     codes, texts = parse_errors(failure.body)
     if failure.status is None:
         return RegistryError(f"{action}: {failure.message}", retryable=failure.retryable, hint=failure.hint)
-    cause = "; ".join(texts[:_SHOWN_ERRORS]) or _phrase(failure.status)
+    cause = "; ".join(tuple(dict.fromkeys(texts))[:_SHOWN_ERRORS]) or _phrase(failure.status)
     kind = _kind(failure.status)
     hint = failure.hint or hint_for(repository, failure.status)
     if kind is AuthError and problems:

@@ -77,6 +77,7 @@ class FileKeychain:
     def problems(self, repository: Repository) -> Sequence[str]:
         """Files that cannot be read, and helpers of the repository's registry that failed."""
         with self._lock:
+            self._load()
             return (*self._file_problems, *self._problems.get(repository.registry.host, ()))
 
     def _search(self, repository: Repository) -> Credential | None:

@@ -142,7 +142,11 @@ def _handler(owner: ScriptedServer) -> type[http.server.BaseHTTPRequestHandler]:
         def _read_body(self) -> bytes:
             if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
                 return b"".join(_chunks(self.rfile))
-            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            length = int(self.headers.get("Content-Length") or 0)
+            body = self.rfile.read(length)
+            if len(body) < length:
+                raise ConnectionError("the client went away in the middle of its body")
+            return body
 
         def _serve(self) -> None:
             body = self._read_body() if owner.read_body else b""
