@@ -146,15 +146,16 @@ class Authenticator:
     def _token_error(self, key: _TokenKey, repository: Repository, error: FetchError) -> RegistryError:
         if error.status in (400, 401, 403):
             if key.credential is not None:
-                return self._refused(repository, _wrong(key.credential), error.status)
-            return self._refused(repository, "it gives no token without a login", error.status)
+                return self._refused(repository, _wrong(key.credential))
+            return self._refused(repository, "it gives no token without a login")
         problems = self.problems(repository)
         return registry_error(f"log in to {repository.registry}", repository, error, problems=problems)
 
-    def _refused(self, repository: Repository, cause: str, status: int = 401) -> AuthError:
+    def _refused(self, repository: Repository, cause: str) -> AuthError:
+        """A failed login; its status is 401 whatever the token server said, since 403 means a lack of rights."""
         parts = (*self.problems(repository), hint_for(repository, 401))
         hint = "; ".join(part for part in parts if part)
-        return AuthError(f"log in to {repository.registry} for {repository.path}: {cause}", status=status, hint=hint)
+        return AuthError(f"log in to {repository.registry} for {repository.path}: {cause}", status=401, hint=hint)
 
 
 def _choose(challenges: tuple[Challenge, ...]) -> Challenge | None:
