@@ -34,6 +34,7 @@ _GZIP_WINDOW: Final = 31
 _RAW_WINDOW: Final = -15
 _XZ_MEMORY_BYTES: Final = 96 * 1024 * 1024
 """The largest dictionary that xz makes by itself (preset 9) is 64 MiB."""
+_ZSTD_JOB_BYTES: Final = 4 * 1024 * 1024
 _ZSTD_WINDOW_LOG: Final = 27
 """128 MiB, the largest window that the zstd program reads unasked."""
 
@@ -134,14 +135,15 @@ def gzip_member(data: bytes | bytearray | memoryview) -> bytes:
     return compressor.compress(data) + compressor.flush()
 
 
-def open_zstd() -> Compressor:
-    """A zstd frame with a checksum. Its bytes do not depend on how many threads work (zstd.h, ZSTD_c_nbWorkers)."""
+def open_zstd(*, threads: int) -> Compressor:
+    """A zstd frame with a checksum. Its bytes are the same for any number of threads but zero (zstd.h, nbWorkers)."""
     options: dict[int, int] = {
         zstd.CompressionParameter.compression_level: 3,
         zstd.CompressionParameter.checksum_flag: 1,
-        zstd.CompressionParameter.nb_workers: 2,
-        zstd.CompressionParameter.job_size: 4 * 1024 * 1024,
+        zstd.CompressionParameter.nb_workers: threads,
     }
+    if threads:
+        options[zstd.CompressionParameter.job_size] = _ZSTD_JOB_BYTES
     compressor: Compressor = zstd.ZstdCompressor(options=options)
     return compressor
 

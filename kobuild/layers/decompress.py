@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from kobuild.errors import ArchiveError, LimitExceeded, TruncatedArchive
@@ -14,10 +14,17 @@ OUTPUT_BYTES: Final = 1024 * 1024
 """The largest chunk given out: it bounds memory, however well the input is compressed."""
 
 
-def decompress(chunks: Iterator[bytes], packing: Packing, limits: Limits, place: str) -> Iterator[bytes]:
+def decompress(
+    chunks: Iterator[bytes],
+    packing: Packing,
+    limits: Limits,
+    place: str,
+    on_padding: Callable[[], None] = lambda: None,
+) -> Iterator[bytes]:
     """Decompress `chunks`, however many gzip members or frames they join.
 
-    At the end every checksum was right and nothing but zero bytes followed. Raises TruncatedArchive, LimitExceeded,
+    At the end every checksum was right and nothing but zero bytes (of which `on_padding` tells)
+    followed. Raises TruncatedArchive, LimitExceeded,
     and ArchiveError for damage or for anything else after the end.
     """
     counter = _Counter(limits, place)
@@ -33,6 +40,7 @@ def decompress(chunks: Iterator[bytes], packing: Packing, limits: Limits, place:
                     break  # too short to tell whether another part starts here
                 if not data.strip(b"\0"):
                     data, padded = b"", True
+                    on_padding()
                     continue
                 if padded or sniff(data) is not packing:
                     raise _trailing(place, packing)

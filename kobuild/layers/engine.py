@@ -6,33 +6,27 @@ read + decompress │ rewrite headers │ sha256 of the tar │ compress + sha25
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Protocol
 
 from kobuild.errors import ArchiveError
+from kobuild.layers.estargz import EstargzWriter
 from kobuild.layers.files import DirectoryReader
-from kobuild.layers.members import Member, show
+from kobuild.layers.members import show
 from kobuild.layers.opening import MemberReader, open_archive, read_member
 from kobuild.layers.placement import Placed, Placer
 from kobuild.layers.plainwriter import PlainWriter
-from kobuild.layers.plan import ArchiveInput, LayerPlan, LayerResult
+from kobuild.layers.plan import ArchiveInput, LayerPlan, LayerResult, NamedFile
+from kobuild.layers.prioritized import Prioritized
 from kobuild.layers.sparse import Buffer
+from kobuild.layers.verbatim import keep_bytes, may_keep_bytes
+from kobuild.layers.writer import LayerWriter
+from kobuild.layers.zstdchunked import ZstdChunkedWriter
+from kobuild.oci.mediatypes import Compression
 from kobuild.streams import Writable
 
-
-class LayerWriter(Protocol):
-    """A layer being written."""
-
-    def add(self, member: Member, content: Iterator[Buffer]) -> None:
-        """Write one member."""
-
-    def finish(self) -> None:
-        """Write the end."""
-
-    def abort(self, error: BaseException) -> None:
-        """Stop the threads."""
+_Opener = Callable[[ExitStack], MemberReader]
 
 
 def make_layer(source: ArchiveInput, plan: LayerPlan, sink: Writable) -> LayerResult:
@@ -41,48 +35,87 @@ def make_layer(source: ArchiveInput, plan: LayerPlan, sink: Writable) -> LayerRe
     Raises ArchiveError (and its kinds) for an archive that is damaged, hostile or not what the plan needs, and whatever
     the source or the sink raise. What the sink got before an error is worthless.
     """
-    with ExitStack() as stack:
-        reader = open_archive(source, plan, stack)
-        return _write_layer(reader, plan, sink, source)
+    if may_keep_bytes(plan):
+        kept = keep_bytes(source, plan, sink)
+        if kept is not None:
+            return kept
+        source = NamedFile(source.name, source.path())
+    return _Maker(plan, source.name, source).make(lambda stack: open_archive(source, plan, stack), sink)
 
 
 def pack_directory(folder: Path, plan: LayerPlan, sink: Writable) -> LayerResult:
     """Write a layer of everything below a directory of this machine; see DirectoryReader for what is kept of it."""
-    return _write_layer(DirectoryReader(folder), plan, sink, None, place=str(folder))
+    return _Maker(plan, str(folder), None).make(lambda _: DirectoryReader(folder), sink)
 
 
-def _write_layer(
-    reader: MemberReader, plan: LayerPlan, sink: Writable, source: ArchiveInput | None, place: str = ""
-) -> LayerResult:
-    placer = Placer(plan, source.name if source else place)
-    writer = PlainWriter(sink, plan.compression)
-    try:
+def _open_writer(sink: Writable, compression: Compression) -> LayerWriter:
+    if compression is Compression.ESTARGZ:
+        return EstargzWriter(sink)
+    if compression is Compression.ZSTD_CHUNKED:
+        return ZstdChunkedWriter(sink)
+    return PlainWriter(sink, compression)
+
+
+class _Maker:
+    """One layer being made."""
+
+    def __init__(self, plan: LayerPlan, place: str, source: ArchiveInput | None) -> None:
+        self._plan = plan
+        self._place = place
+        self._source = source
+        self._placer = Placer(plan, place)
+
+    def make(self, opener: _Opener, sink: Writable) -> LayerResult:
+        with ExitStack() as stack:
+            first = self._collect_prioritized(opener, stack)
+            writer = _open_writer(sink, self._plan.compression)
+            try:
+                self._write(writer, first, opener, stack)
+                writer.finish()
+            except BaseException as error:
+                writer.abort(error)
+                raise
+        return LayerResult(
+            diff_id=writer.diff_id,
+            digest=writer.digest,
+            size=writer.size,
+            uncompressed_size=writer.uncompressed_size,
+            members=self._placer.members,
+            newest_mtime=self._placer.newest_mtime,
+            annotations=writer.annotations,
+        )
+
+    def _collect_prioritized(self, opener: _Opener, stack: ExitStack) -> Prioritized | None:
+        if self._plan.compression is not Compression.ESTARGZ or not self._plan.prioritized:
+            return None
+        first = Prioritized(self._plan.prioritized, stack)
+        first.collect(lambda inner: self._place_all(Placer(self._plan, self._place), opener(inner)))
+        return first
+
+    def _write(self, writer: LayerWriter, first: Prioritized | None, opener: _Opener, stack: ExitStack) -> None:
+        skipped: frozenset[bytes] = frozenset()
+        if isinstance(writer, EstargzWriter):
+            if first is not None:
+                skipped = first.names
+                for member, content in first.members():
+                    writer.add(member, content)
+            writer.add_landmark(prefetch=bool(skipped))
+        for placed, content in self._place_all(self._placer, opener(stack)):
+            if placed.member.name not in skipped:
+                writer.add(placed.member, content)
+
+    def _place_all(self, placer: Placer, reader: MemberReader) -> Iterator[tuple[Placed, Iterator[Buffer]]]:
+        """Every member that goes into the layer, with its content, to be used before the next is taken."""
         for member in reader:
             placed = placer.place(member)
             if placed is not None:
-                writer.add(placed.member, _open_content(placed, reader, source, plan))
+                yield placed, self._open_content(placed, reader)
         placer.finish()
-        writer.finish()
-    except BaseException as error:
-        writer.abort(error)
-        raise
-    return LayerResult(
-        diff_id=writer.diff_id,
-        digest=writer.digest,
-        size=writer.size,
-        uncompressed_size=writer.uncompressed_size,
-        members=placer.members,
-        newest_mtime=placer.newest_mtime,
-        annotations=writer.annotations,
-    )
 
-
-def _open_content(
-    placed: Placed, reader: MemberReader, source: ArchiveInput | None, plan: LayerPlan
-) -> Iterator[Buffer]:
-    """The member's own content, or for a hard link to a left-out member that one's."""
-    if placed.borrowed_from is None:
-        return reader.content()
-    if source is None:
-        raise ArchiveError(f"hard link {show(placed.member.name)} has no archive to take its content from")
-    return read_member(source, plan, placed.borrowed_from)
+    def _open_content(self, placed: Placed, reader: MemberReader) -> Iterator[Buffer]:
+        """The member's own content, or for a hard link to a left-out member that one's."""
+        if placed.borrowed_from is None:
+            return reader.content()
+        if self._source is None:
+            raise ArchiveError(f"the hard link {show(placed.member.name)} has no archive to take its content from")
+        return read_member(self._source, self._plan, placed.borrowed_from)

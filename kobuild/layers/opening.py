@@ -13,7 +13,7 @@ from kobuild.layers.files import SingleFile, read_file
 from kobuild.layers.magic import SNIFF_BYTES, Packing, sniff, unreadable_kind
 from kobuild.layers.members import Member, show
 from kobuild.layers.names import clean_name
-from kobuild.layers.plan import ArchiveInput, LayerPlan
+from kobuild.layers.plan import ArchiveInput, LayerPlan, NamedFile
 from kobuild.layers.sparse import Buffer
 from kobuild.layers.tarheader import BLOCK_BYTES, ZERO_BLOCK, is_header, looks_like_header
 from kobuild.layers.tarreader import TarReader
@@ -44,7 +44,7 @@ class MemberReader(Protocol):
 def open_archive(source: ArchiveInput, plan: LayerPlan, stack: ExitStack) -> MemberReader:
     """Open `source` for one pass; `stack` closes it. Raises ArchiveError for what cannot be unpacked."""
     raw = stack.enter_context(source.stream())
-    head, chunks = _peek(_read_chunks(raw))
+    head, chunks = peek(read_chunks(raw))
     if not head:
         raise TruncatedArchive(f"read {source.name}: it is empty")
     packing = sniff(head)
@@ -52,12 +52,12 @@ def open_archive(source: ArchiveInput, plan: LayerPlan, stack: ExitStack) -> Mem
         file = stack.enter_context(open_zip(source.path(), source.name))
         return ZipReader(file, source.name, plan.limits)
     if packing in (Packing.ZIP, Packing.PLAIN):
-        if _is_tar(head, source.name):
+        if is_tar(head, source.name):
             return _open_tar(stack.enter_context(Prefetch(chunks, _PREFETCHED)), source, plan, sealed=False)
         return _open_bare(head, source, plan)
     unpacked = stack.enter_context(Prefetch(decompress(chunks, packing, plan.limits, source.name), _PREFETCHED))
-    inner_head, unpacked = _peek(unpacked)
-    if _is_tar(inner_head, source.name):
+    inner_head, unpacked = peek(unpacked)
+    if is_tar(inner_head, source.name):
         return _open_tar(unpacked, source, plan, sealed=True)
     return _open_compressed(head, unpacked, source, plan, packing)
 
@@ -65,7 +65,7 @@ def open_archive(source: ArchiveInput, plan: LayerPlan, stack: ExitStack) -> Mem
 def read_member(source: ArchiveInput, plan: LayerPlan, name: bytes) -> Iterator[Buffer]:
     """The content of one member of a tar that was opened before, by its clean name: a second pass over the file."""
     with ExitStack() as stack:
-        reader = open_archive(source, plan, stack)
+        reader = open_archive(NamedFile(source.name, source.path()), plan, stack)
         for member in reader:
             if clean_name(member.name, source.name) == name:
                 yield from reader.content()
@@ -107,11 +107,13 @@ def _single_name(source: ArchiveInput, plan: LayerPlan) -> bytes:
     return (plan.rename or source.name.rpartition("/")[2]).encode()
 
 
-def _is_tar(head: bytes, name: str) -> bool:
+def is_tar(head: bytes, name: str) -> bool:
     """Whether a (decompressed) file that starts so is a tar; raises ArchiveError for one that is damaged."""
     block = head[:BLOCK_BYTES]
     if is_header(block) or block == ZERO_BLOCK:
         return True
+    if len(block) < BLOCK_BYTES and name.lower().endswith(_TAR_SUFFIXES):
+        raise TruncatedArchive(f"read {name}: it should be a tar, but it is only {len(block)} bytes long")
     if looks_like_header(block) or name.lower().endswith(_TAR_SUFFIXES):
         raise ArchiveError(
             f"read {name}: it should be a tar, but the checksum of its first header is wrong",
@@ -120,12 +122,13 @@ def _is_tar(head: bytes, name: str) -> bool:
     return False
 
 
-def _read_chunks(raw: Readable) -> Iterator[bytes]:
+def read_chunks(raw: Readable) -> Iterator[bytes]:
+    """The bytes in pieces of a size that suits the decompressors."""
     while data := raw.read(_READ_BYTES):
         yield data
 
 
-def _peek(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
+def peek(chunks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
     """Enough first bytes to sniff (fewer where there are no more), and all the chunks."""
     seen: list[bytes] = []
     count = 0

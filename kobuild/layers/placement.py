@@ -89,6 +89,8 @@ class Placer:
             self.plain = False
             return None
         member.name = output
+        if output != original and (kind != DIRECTORY or output + b"/" != original):
+            self.plain = False
         if not self._register(member, output):
             self.plain = False
             return None
@@ -150,6 +152,7 @@ class Placer:
         output = self._prefix + rest if rest else b""
         found = self._lookup(output) if output else None
         if found is not None and (found == _FILE or found & 1):
+            self.plain = self.plain and member.link == output
             member.link = output
             return None
         if target in self._adopted:

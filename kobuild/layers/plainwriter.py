@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from typing import Final
 
@@ -11,9 +10,9 @@ from kobuild.layers.members import Member
 from kobuild.layers.sparse import Buffer
 from kobuild.layers.tarheader import ZERO_BLOCK, encode_header, padding
 from kobuild.layers.threads import Block, Pipeline
-from kobuild.oci.digest import Digest
+from kobuild.layers.writer import LayerWriter
 from kobuild.oci.mediatypes import Compression
-from kobuild.streams import HashingWriter, Writable
+from kobuild.streams import Writable
 
 BLOCK_BYTES: Final = 1024 * 1024
 """What the compressor is given at once. Its output depends on this, so changing it needs a new format version."""
@@ -34,18 +33,16 @@ def _open_compressor(compression: Compression) -> Compressor:
     if compression is Compression.GZIP:
         return open_gzip()
     if compression is Compression.ZSTD:
-        return open_zstd()
+        return open_zstd(threads=2)
     return _Stored()
 
 
-class PlainWriter:
+class PlainWriter(LayerWriter):
     """Writes members as a tar into blocks of fixed size; other threads hash, compress and write those."""
 
     def __init__(self, sink: Writable, compression: Compression) -> None:
-        self._tar_hash = hashlib.sha256()
-        self._output = HashingWriter(sink)
+        super().__init__(sink)
         self._compressor = _open_compressor(compression)
-        self._size = 0
         self._pipeline = Pipeline(
             block_bytes=BLOCK_BYTES, blocks=_BLOCKS, digest=self._digest_block, collect=self._compress_block
         )
@@ -71,31 +68,6 @@ class PlainWriter:
         """Stop the threads; what was written is worthless."""
         self._pipeline.abort(error)
 
-    @property
-    def annotations(self) -> dict[str, str]:
-        """None for these formats."""
-        return {}
-
-    @property
-    def diff_id(self) -> Digest:
-        """Of the tar, once finished."""
-        return Digest("sha256", self._tar_hash.hexdigest())
-
-    @property
-    def digest(self) -> Digest:
-        """Of the compressed bytes, once finished."""
-        return self._output.digest
-
-    @property
-    def size(self) -> int:
-        """Compressed bytes."""
-        return self._output.size
-
-    @property
-    def uncompressed_size(self) -> int:
-        """Bytes of the tar."""
-        return self._size
-
     def _write(self, data: Buffer) -> None:
         block = self._block
         start = block.length
@@ -117,8 +89,7 @@ class PlainWriter:
             block = self._block = self._pipeline.take()
 
     def _digest_block(self, block: Block) -> None:
-        self._tar_hash.update(block.filled)
-        self._size += block.length
+        self._count_tar(block.filled)
 
     def _compress_block(self, block: Block) -> None:
         if output := self._compressor.compress(block.filled):

@@ -61,6 +61,22 @@ class FileInput:
 
 
 @dataclass(frozen=True, slots=True)
+class NamedFile:
+    """A verified file under another name: an input that is read once more."""
+
+    name: str
+    file: Path
+
+    def stream(self) -> AbstractContextManager[Readable]:
+        """The file's bytes."""
+        return FileInput(self.file).stream()
+
+    def path(self) -> Path:
+        """The file itself."""
+        return self.file
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds that no honest archive meets; passing one raises LimitExceeded."""
 

@@ -39,7 +39,7 @@ class TarReader:
         self._map: SparseMap | None = None
         self._globals: dict[bytes, bytes] = {}
         self.plain = True
-        """Whether every member so far is such that a layer may hold it as it stands: no sparse or global headers."""
+        """Whether a layer may hold the archive as it stands, so far: no sparse or global headers, and an end mark."""
 
     def __iter__(self) -> Iterator[Member]:
         count = 0
@@ -154,6 +154,8 @@ class TarReader:
             return block
         if len(block) not in (0, BLOCK_BYTES) or (not block and (inside or not self._sealed)):
             raise TruncatedArchive(f"read {self._place}: the archive ends before its own end mark")
+        if not block:
+            self.plain = False
         if block.strip(b"\0"):
             raise ArchiveError(
                 f"read {self._place}: the checksum of the header after {self._last_name()} is wrong",

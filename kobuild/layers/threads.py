@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -66,32 +66,21 @@ class Prefetch(Generic[T]):
 class Block:
     """A buffer that travels through the stages and is used again."""
 
-    __slots__ = ("buffer", "length", "marks", "output", "ready", "view")
+    __slots__ = ("length", "marks", "output", "ready", "view")
 
     def __init__(self, size: int) -> None:
-        self.buffer = bytearray(size)
-        self.view = memoryview(self.buffer)
+        self.view = memoryview(bytearray(size))
         self.length = 0
-        self.marks: list[Mark] = []
-        self.output: list[tuple[bytes, str]] = []
+        self.marks: list[Any] = []
+        """What the writer notes of places in the buffer, for its own stages."""
+        self.output: list[Any] = []
+        """What `encode` made of it."""
         self.ready = threading.Event()
 
     @property
     def filled(self) -> memoryview:
         """The bytes in use."""
         return self.view[: self.length]
-
-
-class Mark:
-    """A place in a block where a compressed part starts, and what the index says of it."""
-
-    __slots__ = ("entry", "payload", "start")
-
-    def __init__(self, start: int) -> None:
-        self.start = start
-        self.payload = 0
-        """How many bytes from `start` on are a file's content; zero for headers."""
-        self.entry: object = None
 
 
 class Pipeline:
@@ -133,6 +122,7 @@ class Pipeline:
             raise self._error
         block.length = 0
         block.marks.clear()
+        block.output.clear()
         return block
 
     def submit(self, block: Block) -> None:
