@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from kobuild.image.blobs import BlobSource
 from kobuild.oci.descriptor import Descriptor
@@ -30,3 +30,11 @@ class ImageStore(Protocol):
 
     def open(self, descriptor: Descriptor) -> AbstractContextManager[Readable]:
         """Open a blob; the reader raises IntegrityError at its end if the bytes are not the descriptor's."""
+
+
+@runtime_checkable
+class RangedStore(ImageStore, Protocol):
+    """A place from afar, of whose blobs parts can be read."""
+
+    def read_range(self, descriptor: Descriptor, start: int, size: int) -> bytes:
+        """Exactly `size` bytes of a blob from `start` on, not verified: only the whole blob has a digest."""

@@ -73,9 +73,14 @@ def layout_contents(images: ImageSet, names: Sequence[str] = (DEFAULT_NAME,)) ->
     # A stable sort: configs, which are in memory, before layers, which may come from afar.
     for blob in sorted(of_images, key=lambda blob: not isinstance(blob.source, BytesSource)):
         blobs.setdefault(blob.descriptor.digest, blob)
-    entries = tuple(images.descriptor.with_annotations({REF_NAME: name}) for name in dict.fromkeys(names))
-    index = Index.build(media_type=mediatypes.OCI_INDEX, manifests=entries or (images.descriptor,))
-    return LayoutContents(jsonio.canonical({"imageLayoutVersion": LAYOUT_VERSION}), index.raw, blobs)
+    marker = jsonio.canonical({"imageLayoutVersion": LAYOUT_VERSION})
+    return LayoutContents(marker, index_document(images.descriptor, names), blobs)
+
+
+def index_document(descriptor: Descriptor, names: Sequence[str]) -> bytes:
+    """The `index.json` of a layout that holds one image or index, under each of `names`."""
+    entries = tuple(descriptor.with_annotations({REF_NAME: name}) for name in dict.fromkeys(names))
+    return Index.build(media_type=mediatypes.OCI_INDEX, manifests=entries or (descriptor,)).raw
 
 
 def write_layout(

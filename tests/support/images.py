@@ -51,11 +51,15 @@ def compress(data: bytes, compression: Compression) -> bytes:
 
 
 def make_layer(
-    tar: bytes, *, family: Family = Family.OCI, compression: Compression = Compression.GZIP, **annotations: str
+    tar: bytes,
+    *,
+    family: Family = Family.OCI,
+    compression: Compression = Compression.GZIP,
+    annotations: Mapping[str, str] | None = None,
 ) -> Layer:
     """A layer in memory that holds `tar`."""
     data = compress(tar, compression)
-    descriptor = Descriptor(family.layer(compression), Digest.of(data), len(data), annotations=annotations)
+    descriptor = Descriptor(family.layer(compression), Digest.of(data), len(data), annotations=annotations or {})
     return Layer(descriptor, BytesSource(data), Digest.of(tar))
 
 

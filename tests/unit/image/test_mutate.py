@@ -142,7 +142,7 @@ def test_foreign_layers_have_a_twin_in_each_family() -> None:
 
 
 def test_a_layers_annotations_survive_a_change_of_family() -> None:
-    layer = addition(**{"containerd.io/snapshot/stargz/toc.digest": "sha256:0"})
+    layer = addition(annotations={"containerd.io/snapshot/stargz/toc.digest": "sha256:0"})
     image = append_layers(random_image(1, family=Family.DOCKER), [layer], created=MOMENT)
     assert image.manifest.layers[-1].annotations == layer.layer.descriptor.annotations
 
