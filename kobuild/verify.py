@@ -18,8 +18,10 @@ from kobuild.image.layercheck import Observer
 from kobuild.image.mutate import ConfigEdits, with_config
 from kobuild.image.store import ImageStore
 from kobuild.image.validate import FoundImage, Validation, layer_place, validate
-from kobuild.oci.annotations import TOOL_NAME
+from kobuild.oci import jsonio
+from kobuild.oci.annotations import REF_NAME, TOOL_NAME
 from kobuild.oci.config import ImageConfig
+from kobuild.oci.descriptor import Descriptor
 from kobuild.oci.digest import Digest
 from kobuild.oci.index import Index
 from kobuild.oci.mediatypes import Family
@@ -27,10 +29,11 @@ from kobuild.oci.platforms import Platform
 from kobuild.progress import Reporter
 from kobuild.store.dockerarchive import DockerArchive
 from kobuild.store.layout import INDEX_FILE, Layout
-from kobuild.store.layoutwriter import index_document
 from kobuild.toollayers import Listing, ToolExpectation
 
 _AGAIN: Final = "build the image again from settings and lock"
+_INDEX_MEMBERS: Final = frozenset({"schemaVersion", "mediaType", "artifactType", "manifests", "subject", "annotations"})
+_PLATFORM_MEMBERS: Final = frozenset({"architecture", "os", "os.version", "os.features", "variant", "features"})
 _MADE_BY_LAYERS: Final = frozenset({"config", "rootfs", "history", "created"})
 """Members of a config document that are compared elsewhere, or that depend on the layers."""
 
@@ -110,9 +113,9 @@ def verify(
 ) -> VerifyReport:
     """Check all of the image at `store` against `expectations`, one a platform.
 
-    `names` are what a layout of our own making calls the image: with them its `index.json` must be, byte for byte, what
-    we write. Findings are collected; raised is only what says nothing of the image: LayoutMissing, RegistryError,
-    FetchError, and whatever `rebuild` raises.
+    `names` are all the names that a layout's `index.json` should give the image; None does not look. Findings are
+    collected; raised is only what says nothing of the image: LayoutMissing, RegistryError, FetchError, and whatever
+    `rebuild` raises.
     """
     wanted = {expectation.platform: expectation for expectation in expectations}
     listings = _Listings(wanted)
@@ -271,19 +274,42 @@ def _compare_platforms(name: str, wanted: Sequence[Platform], validation: Valida
 
 
 def _compare_index(store: ImageStore, validation: Validation, names: Sequence[str] | None) -> Iterator[Finding]:
-    if names is None or not isinstance(store, Layout) or validation.root is None:
+    """A layout's `index.json`, the one document that no digest covers: nothing in it may say what is not so.
+
+    Other tools' spellings pass: they leave out the platform or the media type. A member that the specification does not
+    know is most likely a known one that was changed.
+    """
+    if not isinstance(store, Layout) or validation.root is None:
         return
-    descriptor = validation.root.descriptor
-    if not isinstance(validation.root, Index):
-        if not validation.images:
-            return
-        image = validation.images[0]
-        descriptor = Image(image.manifest, image.config, ()).descriptor
-    expected = index_document(descriptor, names)
-    found = store.index().raw
-    if found != expected:
-        place = f"{store.name}: {INDEX_FILE}"
-        yield Finding(place, expected.decode(), found.decode(errors="replace"), "build again: it was edited or copied")
+    place, remedy = f"{store.name}: {INDEX_FILE}", "build again: the file was edited or damaged"
+    index = store.index()
+    platform = validation.images[0].config.platform if len(validation.images) == 1 else None
+    for entry in index.manifests:
+        if entry.digest == validation.root.digest and entry.raw_platform and platform is not None:
+            yield from _compare_spelling(f"{place}: platform", platform, entry, remedy)
+    for member in unknown_members(index):
+        yield Finding(place, "members of an image index", json.dumps(member), remedy)
+    called = sorted(item.annotations[REF_NAME] for item in index.manifests if REF_NAME in item.annotations)
+    if names is not None and called != sorted(set(names)):
+        yield Finding(f"{place}: names", ", ".join(sorted(set(names))), ", ".join(called) or "none", remedy)
+
+
+def _compare_spelling(place: str, platform: Platform, entry: Descriptor, remedy: str) -> Iterator[Finding]:
+    """An entry's platform as it is written: normalising would let `liNux` pass."""
+    written = entry.raw_platform or {}
+    if entry.platform != platform or (written.get("os"), written.get("architecture")) != (
+        platform.os,
+        platform.architecture,
+    ):
+        yield Finding(place, str(platform), json.dumps(dict(written)), remedy)
+
+
+def unknown_members(index: Index) -> Iterator[str]:
+    """Names of members, of an index and of its entries, that image-spec does not know."""
+    yield from (key for key in jsonio.parse_object(index.raw, "index") if key not in _INDEX_MEMBERS)
+    for entry in index.manifests:
+        yield from entry.extra
+        yield from (key for key in entry.raw_platform or {} if key not in _PLATFORM_MEMBERS)
 
 
 def _compare_config(place: str, expected: ImageConfig, found: ImageConfig) -> Iterator[Finding]:

@@ -93,6 +93,8 @@ class Manifest:
 def document_media_type(value: Mapping[str, Any], header: str | None, what: str) -> str:
     """What a manifest or index is: its own `mediaType`, then the transport's header, then its shape.
 
+    A header that says nothing (`application/json`, `text/plain`) is passed over; a document's own word never is.
+
     Raises MalformedDocument for schema 1, which has no config, and whose digest covers its own signature; and for a
     document that is a manifest and an index at once (CVE-2021-41190), which two readers would take for two images.
     """
@@ -109,8 +111,9 @@ def document_media_type(value: Mapping[str, Any], header: str | None, what: str)
         raise MalformedDocument(f"{what}: schemaVersion: expected 2, got {value.get('schemaVersion')!r}")
     if found in mediatypes.MANIFESTS or found in mediatypes.INDEXES:
         return found
-    if has_children:
+    is_silent = not value.get("mediaType")
+    if is_silent and has_children:
         return mediatypes.OCI_INDEX
-    if has_config:
+    if is_silent and has_config:
         return mediatypes.OCI_MANIFEST
     raise MalformedDocument(f"{what}: neither an image manifest nor an index (mediaType {found!r})")

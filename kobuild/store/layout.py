@@ -81,7 +81,9 @@ class Layout:
             return self._by_digest(self.digest)
         entries = [item for item in index.manifests if self.tag in (None, item.annotations.get(REF_NAME))]
         if len({item.digest for item in entries}) == 1:
-            return self._by_entry(entries[0])
+            # Each of them is looked at: one image may have several names, and any entry may be wrong.
+            documents = [self._by_entry(entry) for entry in entries]
+            return documents[0]
         if self.tag is None and _is_one_image(index):
             return index
         raise self._ambiguous(index, len(entries))
