@@ -6,15 +6,16 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from kobuild.base import load_base
-from kobuild.errors import LockError, MalformedDocument
+from kobuild.errors import DigestMismatch, LockError, MalformedDocument
 from kobuild.image.blobs import FileSource, Layer
 from kobuild.image.created import choose_created
 from kobuild.image.image import Image, ImageSet
 from kobuild.image.mutate import Addition, ConfigEdits, append_layers, base_annotations, gather, with_config
-from kobuild.layers import LayerPlan, LayerResult, make_layer
+from kobuild.layers import LayerPlan, LayerResult, make_layer, pack_directory
 from kobuild.lock import Lock, LockedArtifact, LockedTool
 from kobuild.oci import annotations as keys
 from kobuild.oci.descriptor import Descriptor
@@ -23,7 +24,8 @@ from kobuild.oci.mediatypes import Compression, Family
 from kobuild.oci.platforms import Platform
 from kobuild.settings.model import Settings, ToolSettings
 from kobuild.sources.download import open_artifact
-from kobuild.streams import Writable
+from kobuild.sources.path import is_directory, resolve_path, tree_digest
+from kobuild.streams import HashingWriter, Writable
 from kobuild.workshop import Workshop
 
 RECORD_KIND: Final = "layers"
@@ -53,17 +55,25 @@ class Build:
     """By platform, then in the settings' order."""
 
 
-def build(workshop: Workshop, lock: Lock, platforms: Sequence[Platform], *, keep_base: bool = False) -> Build:
+def build(
+    workshop: Workshop,
+    lock: Lock,
+    platforms: Sequence[Platform],
+    *,
+    keep_base: bool = False,
+    anew: bool = False,
+) -> Build:
     """Make the images of `platforms` from the lock; nothing is written but the cache.
 
     `keep_base` keeps a registry's base layers in the cache when they are read, for outputs that read them each time.
+    `anew` makes every layer, though the cache holds it; that is for proof, and the new layers are not kept.
     Raises whatever downloading, reading archives and reading the base raise; what is under way then stops, and leaves
     nothing behind.
     """
     jobs = [(platform, tool) for platform in platforms for tool in workshop.settings.tools]
     with ThreadPoolExecutor(max_workers=_JOBS, thread_name_prefix="kobuild-build") as pool:
         bases = {platform: pool.submit(_load_base, workshop, lock, platform, keep=keep_base) for platform in platforms}
-        layers = [pool.submit(_tool_layer, workshop, lock, tool, platform) for platform, tool in jobs]
+        layers = [pool.submit(_tool_layer, workshop, lock, tool, platform, anew=anew) for platform, tool in jobs]
         try:
             _raise_first_failure([*bases.values(), *layers])
         except BaseException:
@@ -71,10 +81,7 @@ def build(workshop: Workshop, lock: Lock, platforms: Sequence[Platform], *, keep
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     made = tuple(layer.result() for layer in layers)
-    images = [
-        _assemble(workshop, bases[platform].result(), lock, [item for item in made if item.platform == platform])
-        for platform in platforms
-    ]
+    images = [_assemble(workshop, lock, platform, bases[platform].result(), made) for platform in platforms]
     return Build(gather(images, annotations=workshop.settings.image.annotations), made)
 
 
@@ -127,21 +134,41 @@ def locked_tool(lock: Lock, tool: ToolSettings, platform: Platform) -> tuple[Loc
     return locked, artifact
 
 
-def _tool_layer(workshop: Workshop, lock: Lock, tool: ToolSettings, platform: Platform) -> ToolLayer:
+def _tool_layer(workshop: Workshop, lock: Lock, tool: ToolSettings, platform: Platform, *, anew: bool) -> ToolLayer:
     locked, artifact = locked_tool(lock, tool, platform)
     plan = layer_plan(workshop.settings, tool, workshop.source_date_epoch)
+    if anew:
+        result = _make(workshop, artifact, plan, HashingWriter(None))
+        return ToolLayer(tool, locked.version, platform, result, cached=False)
     recipe = plan.recipe(artifact.sha256)
     found = find_made(workshop, recipe)
-    result = found if found is not None else _make(workshop, artifact, plan, recipe)
+    result = found if found is not None else _make_and_keep(workshop, artifact, plan, recipe)
     return ToolLayer(tool, locked.version, platform, result, cached=found is not None)
 
 
-def _make(workshop: Workshop, artifact: LockedArtifact, plan: LayerPlan, recipe: str) -> LayerResult:
-    with open_artifact(artifact, workshop.sources) as source, workshop.cache.new_blob() as blob:
-        sink = _CancellableSink(blob, workshop.cancelled)
-        result = make_layer(source, plan, sink)
+def _make_and_keep(workshop: Workshop, artifact: LockedArtifact, plan: LayerPlan, recipe: str) -> LayerResult:
+    with workshop.cache.new_blob() as blob:
+        result = _make(workshop, artifact, plan, blob)
     workshop.cache.write_record(RECORD_KIND, recipe, result.to_json())
     return result
+
+
+def _make(workshop: Workshop, artifact: LockedArtifact, plan: LayerPlan, sink: Writable) -> LayerResult:
+    cancellable = _CancellableSink(sink, workshop.cancelled)
+    if is_directory(artifact.url, artifact.filename):
+        return pack_directory(_unchanged_folder(workshop, artifact), plan, cancellable)
+    with open_artifact(artifact, workshop.sources) as source:
+        return make_layer(source, plan, cancellable)
+
+
+def _unchanged_folder(workshop: Workshop, artifact: LockedArtifact) -> Path:
+    """The locked directory; raises DigestMismatch where it is not as it was locked."""
+    folder = resolve_path(artifact.url.removeprefix("path:"), workshop.settings.folder)
+    _, sha256 = tree_digest(folder)
+    if sha256 != artifact.sha256:
+        hint = "`kobuild resolve` locks the folder as it is now"
+        raise DigestMismatch(f"read {folder}", expected=artifact.sha256, actual=sha256, hint=hint)
+    return folder
 
 
 class _CancellableSink:
@@ -165,14 +192,16 @@ def _load_base(workshop: Workshop, lock: Lock, platform: Platform, *, keep: bool
     return load_base(lock.base, platform, workshop.open_store, workshop.cache, keep_layers=keep)
 
 
-def _assemble(workshop: Workshop, base: Image, lock: Lock, made: Sequence[ToolLayer]) -> Image:
+def _assemble(workshop: Workshop, lock: Lock, platform: Platform, base: Image, made: Sequence[ToolLayer]) -> Image:
     family = base.manifest.family
+    layers = [item for item in made if item.platform == platform]
     additions = [
-        Addition(_layer(workshop, item, family), f"kobuild: {_describe(item)} under {item.tool.root}") for item in made
+        Addition(_layer(workshop, item, family), f"kobuild: {_describe(item)} under {item.tool.root}")
+        for item in layers
     ]
-    mtimes = [item.result.newest_mtime for item in made]
+    mtimes = [item.result.newest_mtime for item in layers]
     created = choose_created(base.config, mtimes, workshop.source_date_epoch)
-    return with_config(append_layers(base, additions, created=created), config_edits(workshop.settings, lock))
+    return with_config(append_layers(base, additions, created=created), config_edits(workshop.settings, lock, platform))
 
 
 def _describe(item: ToolLayer) -> str:
@@ -190,7 +219,7 @@ def _layer(workshop: Workshop, item: ToolLayer, family: Family) -> Layer:
     return Layer(descriptor, FileSource(path, result.digest, result.size), result.diff_id)
 
 
-def config_edits(settings: Settings, lock: Lock) -> ConfigEdits:
+def config_edits(settings: Settings, lock: Lock, platform: Platform) -> ConfigEdits:
     """What the settings change in the base's config, and the annotations that name the base."""
     image = settings.image
     digest = Digest.parse(lock.base.digest) if lock.base is not None else None
@@ -206,4 +235,5 @@ def config_edits(settings: Settings, lock: Lock) -> ConfigEdits:
         stop_signal=image.stop_signal,
         labels=image.labels,
         annotations={**base_annotations(image.base, digest), **image.annotations},
+        platform=platform,
     )

@@ -84,7 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_resolve(subparsers, common, lock)
     _add_build(subparsers, common, lock, image)
     _add_push(subparsers, common, lock, image)
-    _add_verify(subparsers, common, lock, image)
+    _add_verify(subparsers, common, image)
     return parser
 
 
@@ -104,9 +104,7 @@ def _add_resolve(
 ) -> None:
     parser = _add(subparsers, "resolve", "turn the pins into the lock", parents)
     parser.set_defaults(run=commands.run_resolve)
-    parser.add_argument(
-        "--upgrade", nargs="*", metavar="TOOL", help="move these tools' pins, or all pins and the base"
-    )
+    parser.add_argument("--upgrade", nargs="*", metavar="TOOL", help="move these tools' pins, or all pins and the base")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 4 if the lock would change")
 
 

@@ -12,19 +12,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from kobuild.base import resolve_base
 from kobuild.build import Build, build
-from kobuild.errors import UsageError
-from kobuild.image.store import ImageStore
-from kobuild.lock import Lock
+from kobuild.errors import LockError, UsageError
+from kobuild.expectations import expect, open_subject, rebuild
+from kobuild.lock import Lock, load
 from kobuild.oci.platforms import Platform
-from kobuild.oci.reference import Reference
 from kobuild.push import choose_targets, push
 from kobuild.report import format_size, reporting
+from kobuild.resolve import Resolution, ResolveOptions, resolve_file
 from kobuild.settings.model import Settings
 from kobuild.settings.overrides import with_overrides
 from kobuild.settings.parse import parse_settings
 from kobuild.store.locations import Location
-from kobuild.summary import build_json, build_table
+from kobuild.summary import build_json, build_table, resolve_json, verify_json, verify_table
+from kobuild.verify import verify
 from kobuild.workshop import Workshop, open_workshop
 
 
@@ -79,6 +81,44 @@ def _print_json(value: Mapping[str, Any]) -> None:
     print(json.dumps(value, indent=2))
 
 
+def _resolve(workshop: Workshop, options: ResolveOptions) -> Resolution:
+    return resolve_file(
+        workshop.settings,
+        options,
+        workshop.sources,
+        lambda name, platforms: resolve_base(name, platforms, workshop.open_store),
+    )
+
+
+def _lock(arguments: argparse.Namespace, workshop: Workshop) -> Lock:
+    """The lock for a build: brought up to date where it lacks something, never moving a pin by itself."""
+    resolution = _resolve(workshop, ResolveOptions(locked=arguments.locked, frozen=arguments.frozen))
+    if resolution.written:
+        _say(workshop, f"wrote {workshop.settings.lock_path.name}")
+    return resolution.lock
+
+
+def run_resolve(arguments: argparse.Namespace) -> int:
+    """Bring the lock up to date."""
+    options = ResolveOptions(
+        upgrade=None if arguments.upgrade is None else frozenset(arguments.upgrade),
+        locked=arguments.locked,
+        frozen=arguments.frozen,
+        check=arguments.check,
+    )
+    with _opened(arguments) as workshop:
+        resolution = _resolve(workshop, options)
+        for change in resolution.changes:
+            _say(workshop, str(change))
+        path = workshop.settings.lock_path
+        _say(workshop, f"{path.name}: {'written' if resolution.written else 'unchanged'}")
+        if arguments.json:
+            _print_json(resolve_json(resolution, path))
+        else:
+            print(path)
+    return 0
+
+
 def run_build(arguments: argparse.Namespace) -> int:
     """Build and write to a local place."""
     with _opened(arguments) as workshop:
@@ -107,6 +147,36 @@ def run_push(arguments: argparse.Namespace) -> int:
         digest = made.images.descriptor.digest
         _close(arguments, workshop, made, [f"{target}@{digest}" for target in targets])
     return 0
+
+
+def run_verify(arguments: argparse.Namespace) -> int:
+    """Check an image against settings and lock."""
+    with _opened(arguments) as workshop:
+        lock = _require_lock(workshop)
+        platforms = _platforms(arguments, workshop.settings)
+        store = open_subject(workshop, arguments.image)
+        expectations = [expect(workshop, lock, platform) for platform in platforms]
+        report = verify(
+            store,
+            expectations,
+            rebuild=(lambda platform: rebuild(workshop, lock, platform)) if arguments.rebuild else None,
+            reporter=workshop.reporter,
+        )
+        if arguments.json:
+            _print_json(verify_json(report))
+        report.raise_for_findings()
+        _say(workshop, verify_table(report))
+        if not arguments.json:
+            print(f"{arguments.image}@{report.digest}" if "@" not in arguments.image else arguments.image)
+    return 0
+
+
+def _require_lock(workshop: Workshop) -> Lock:
+    path = workshop.settings.lock_path
+    lock = load(path)
+    if lock is None:
+        raise LockError(f"{path} is missing, so there is nothing to verify against", hint="run `kobuild resolve`")
+    return lock
 
 
 def _close(arguments: argparse.Namespace, workshop: Workshop, made: Build, images: list[str]) -> None:

@@ -44,6 +44,10 @@ class Workshop:
         """A place that holds images, by a transport's or a reference's spelling; nothing is read yet."""
         return open_store(text, folder=self.settings.folder, open_registry=self.open_registry)
 
+    def open_here(self, text: str) -> ImageStore:
+        """The same, paths being relative to the working folder: for what was typed, not written in the settings."""
+        return open_store(text, folder=Path(), open_registry=self.open_registry)
+
     def open_registry(self, reference: Reference) -> ImageStore:
         """A registry's image; nothing is asked of the registry yet."""
         return RegistryStore(self.registry, reference)

@@ -1,0 +1,58 @@
+"""What settings and lock say that an image must be, for verify to hold it against."""
+
+from __future__ import annotations
+
+from kobuild.base import load_base
+from kobuild.build import build, config_edits, find_made, layer_plan, locked_tool
+from kobuild.errors import UsageError
+from kobuild.image.image import Image
+from kobuild.image.store import ImageStore
+from kobuild.lock import Lock
+from kobuild.oci.platforms import Platform
+from kobuild.settings.model import ToolSettings
+from kobuild.toollayers import ToolExpectation
+from kobuild.verify import ImageExpectation
+from kobuild.workshop import Workshop
+
+_DOCKER_TRANSPORT = "docker://"
+
+
+def open_subject(workshop: Workshop, text: str) -> ImageStore:
+    """The image to look at: `oci:…`, `oci-archive:…`, `docker-archive:…`, or a reference, with or without `docker://`.
+
+    Paths are relative to the working folder. Raises UsageError for `scratch`, which is nothing to look at.
+    """
+    if text == "scratch":
+        raise UsageError("verify scratch: there is nothing to look at")
+    return workshop.open_here(text.removeprefix(_DOCKER_TRANSPORT))
+
+
+def expect(workshop: Workshop, lock: Lock, platform: Platform) -> ImageExpectation:
+    """What the image for `platform` must be; reads the base's manifest and config. Raises LockError."""
+    settings = workshop.settings
+    return ImageExpectation(
+        platform=platform,
+        base=load_base(lock.base, platform, workshop.open_store, workshop.cache),
+        edits=config_edits(settings, lock, platform),
+        tools=tuple(_expect_tool(workshop, lock, tool, platform) for tool in settings.tools),
+    )
+
+
+def _expect_tool(workshop: Workshop, lock: Lock, tool: ToolSettings, platform: Platform) -> ToolExpectation:
+    _, artifact = locked_tool(lock, tool, platform)
+    plan = layer_plan(workshop.settings, tool, workshop.source_date_epoch)
+    made = find_made(workshop, plan.recipe(artifact.sha256))
+    return ToolExpectation(
+        name=tool.name,
+        root=tool.root,
+        only=tool.only,
+        strip=tool.strip,
+        rename=tool.rename,
+        compression=workshop.settings.image.compression,
+        diff_id=made.diff_id if made is not None else None,
+    )
+
+
+def rebuild(workshop: Workshop, lock: Lock, platform: Platform) -> Image:
+    """The image for `platform`, made again from the locked archives: no layer of the cache is believed."""
+    return build(workshop, lock, (platform,), anew=True).images.images[0]
