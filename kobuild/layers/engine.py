@@ -69,6 +69,7 @@ class _Maker:
         with ExitStack() as stack:
             first = self._collect_prioritized(opener, stack)
             writer = _open_writer(sink, self._plan.compression)
+            stack.callback(writer.close)
             try:
                 self._write(writer, first, opener, stack)
                 writer.finish()

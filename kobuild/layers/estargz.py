@@ -77,6 +77,10 @@ class EstargzWriter(IndexedWriter):
         self._write_toc()
         self._output.write(_make_footer(offset))
 
+    def close(self) -> None:
+        """Close the index's temporary file."""
+        self._toc.close()
+
     @property
     def annotations(self) -> Mapping[str, str]:
         """What a lazy puller needs to know beforehand."""

@@ -36,6 +36,7 @@ class TarReader:
         self._left = 0  # stored bytes of the current member that were not read yet
         self._padding = 0
         self._member: Member | None = None
+        self._name = b""  # the member's own: who uses it may rename it
         self._map: SparseMap | None = None
         self._globals: dict[bytes, bytes] = {}
         self.plain = True
@@ -50,7 +51,7 @@ class TarReader:
                     f"read {self._place}: more than {self._max_members} members, at {show(member.name)}",
                     hint="raise the limit on members if this archive is to be trusted",
                 )
-            self._member = member
+            self._member, self._name = member, member.name
             yield member
 
     def content(self) -> Iterator[Buffer]:
@@ -62,8 +63,9 @@ class TarReader:
     def _read(self, count: int) -> Iterator[Buffer]:
         while count > 0:
             if self._position >= len(self._chunk) and not self._fill():
-                name = show(self._member.name) if self._member else "the end"
-                raise TruncatedArchive(f"read {self._place}: the archive ends within {name}, {self._left} bytes short")
+                raise TruncatedArchive(
+                    f"read {self._place}: the archive ends within {show(self._name)}, {self._left} bytes short"
+                )
             start = self._position
             piece = memoryview(self._chunk)[start : start + count]
             taken = len(piece)
@@ -167,7 +169,7 @@ class TarReader:
         return None
 
     def _last_name(self) -> str:
-        return show(self._member.name) if self._member else "the start"
+        return show(self._name) if self._member else "the start"
 
     def _check_end(self) -> None:
         """Read to the end: only zeros may follow the end mark, in any number."""

@@ -32,6 +32,9 @@ class LayerWriter(ABC):
     def abort(self, error: BaseException) -> None:
         """Stop the threads; what was written is worthless."""
 
+    def close(self) -> None:  # noqa: B027 - most writers have nothing to close
+        """Close temporary files; to be called once, after `finish` or `abort`."""
+
     @property
     def annotations(self) -> Mapping[str, str]:
         """What belongs on the layer's descriptor, once finished."""

@@ -61,6 +61,9 @@ class _Section:
         self._spool.seek(0)
         return self._spool
 
+    def close(self) -> None:
+        self._spool.close()
+
     def _compress(self) -> None:
         self.uncompressed_size += len(self._waiting)
         self._keep(self._compressor.compress(self._waiting))
@@ -102,6 +105,11 @@ class ZstdChunkedWriter(IndexedWriter):
         self._annotations[TAR_SPLIT_POSITION] = ":".join(map(str, split))
         footer = b"".join(number.to_bytes(8, "little") for number in (*toc, *split)) + _FOOTER_MAGIC
         self._output.write(_SKIPPABLE + len(footer).to_bytes(4, "little") + footer)
+
+    def close(self) -> None:
+        """Close the temporary files of the index and the tar-split data."""
+        self._toc.close()
+        self._split.close()
 
     @property
     def annotations(self) -> Mapping[str, str]:
