@@ -135,7 +135,8 @@ def _split_tag(name: str) -> tuple[str, str | None]:
 
 def _parse_repository(name: str, whole: str) -> Repository:
     first, slash, rest = name.partition("/")
-    is_host = bool(slash) and ("." in first or ":" in first or first == "localhost" or first != first.lower())
+    # distribution takes `Team/tool` for a host too; nobody means that, and lower-cased it would be another name.
+    is_host = bool(slash) and ("." in first or ":" in first or first == "localhost")
     host, path = (first, rest) if is_host else (DOCKER_HUB, name)
     if not _HOST.match(host):
         raise InvalidReference(f"not an image reference: {whole!r}: {host!r} is not a registry's host")

@@ -88,7 +88,7 @@ class Cache:
         """A record, or None where there is none or it cannot be read."""
         try:
             value = json.loads(self._record_path(kind, key).read_bytes())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
         return value if isinstance(value, dict) else None
 
