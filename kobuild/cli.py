@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
-from kobuild import commands
+from kobuild import commands, explaincli
 from kobuild._version import __version__
 from kobuild.errors import KobuildError
 from kobuild.report import format_error, wants_colour
@@ -85,6 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_build(subparsers, common, lock, image)
     _add_push(subparsers, common, lock, image)
     _add_verify(subparsers, common, image)
+    explaincli.add_commands(subparsers, common)
     return parser
 
 

@@ -45,6 +45,10 @@ class RegistryClient:
         """Open a blob: verified, and resumed where its connection breaks."""
         return self._reader(repository).open_blob(descriptor)
 
+    def read_range(self, repository: Repository, descriptor: Descriptor, start: int, size: int) -> bytes:
+        """A part of a blob, which no digest covers: the caller must know what it should be."""
+        return self._reader(repository).read_range(descriptor, start, size)
+
     def push(
         self,
         image_set: ImageSet,

@@ -67,3 +67,7 @@ class RegistryStore:
     def open(self, descriptor: Descriptor) -> AbstractContextManager[Readable]:
         """Open a blob, verified."""
         return self.client.open_blob(self.reference.repository, descriptor)
+
+    def read_range(self, descriptor: Descriptor, start: int, size: int) -> bytes:
+        """Exactly `size` bytes of a blob from `start` on, not verified."""
+        return self.client.read_range(self.reference.repository, descriptor, start, size)

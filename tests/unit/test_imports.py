@@ -31,7 +31,8 @@ STANDS_ON: Final[Mapping[str, tuple[str, ...]]] = {
     "registry": ("image", "transport"),
     "sources": ("settings", "store", "transport"),
     "base": ("store", "lock"),
-    "resolve": ("base", "sources", "registry"),
+    "lockdiff": ("lock",),
+    "resolve": ("base", "lockdiff", "sources", "registry"),
     "workshop": ("resolve", "layers"),
     "build": ("workshop",),
     "push": ("build",),
@@ -39,7 +40,10 @@ STANDS_ON: Final[Mapping[str, tuple[str, ...]]] = {
     "report": ("errors", "progress"),
     "summary": ("push", "verify", "report"),
     "commands": ("summary",),
-    "cli": ("commands",),
+    "explain": ("workshop", "report"),
+    "explaincommands": ("explain", "commands"),
+    "explaincli": ("explaincommands",),
+    "cli": ("commands", "explaincli"),
     "__main__": ("cli",),
 }
 """For each room those right below it; it may import them and all that they stand on, and nothing else."""
@@ -54,7 +58,7 @@ HOMES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Modules that only some rooms may import."""
 
-PRINTERS: Final = ("report", "commands", "cli")
+PRINTERS: Final = ("report", "commands", "explaincommands", "cli")
 
 
 def wrong_ways(package: Path, stands_on: Mapping[str, tuple[str, ...]]) -> Iterator[str]:

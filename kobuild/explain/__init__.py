@@ -1,0 +1,9 @@
+"""What is in an image and where from: trees, differences, news, bills of materials; nothing here changes an image.
+
+imagetree       an image as a tree of layers (`inspect`)
+imagediff       two images or locks, compared (`diff`)
+├── overlay     what several layers come to, file by file
+├── listing     the files of one layer: from its table of contents, or else from its tar
+│   └── toc     eStargz's and zstd:chunked's tables of contents, read by ranges
+└── origins     what made each layer
+"""

@@ -1,0 +1,85 @@
+"""What the commands that prove and explain an image do; none of them changes one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kobuild.base import open_store
+from kobuild.errors import UsageError
+from kobuild.explain.imagetree import inspect_image
+from kobuild.explain.treeview import tree_json, tree_text
+from kobuild.image.store import ImageStore
+from kobuild.oci.platforms import Platform
+from kobuild.oci.reference import Reference
+from kobuild.progress import Reporter
+from kobuild.registry import RegistryClient, RegistryStore
+from kobuild.report import reporting
+from kobuild.transport import Transport
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What it takes to read images, without any settings."""
+
+    reporter: Reporter
+    open: Callable[[str], ImageStore]
+    """Opens `oci:DIR`, `oci-archive:FILE`, `docker-archive:FILE` or a reference."""
+
+
+@contextmanager
+def _reading(arguments: argparse.Namespace) -> Iterator[Reading]:
+    """Images can be looked at where there is no kobuild.toml."""
+    folder = Path(arguments.directory) if arguments.directory is not None else Path()
+    with reporting(quiet=arguments.quiet) as reporter:
+        transport = Transport(reporter=reporter, insecure_hosts=arguments.insecure_registry)
+        client = RegistryClient(transport)
+
+        def open_registry(reference: Reference) -> ImageStore:
+            if arguments.offline:
+                raise UsageError(f"read {reference}: --offline forbids the network")
+            return RegistryStore(client, reference)
+
+        try:
+            yield Reading(reporter, lambda text: open_store(text, folder=folder, open_registry=open_registry))
+        finally:
+            transport.close()
+
+
+def _platforms(arguments: argparse.Namespace) -> tuple[Platform, ...]:
+    return tuple(dict.fromkeys(Platform.parse(part) for text in arguments.platform for part in text.split(",")))
+
+
+def _print(text: str) -> None:
+    """Write the result; a name that the terminal's encoding lacks is escaped."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def _print_json(value: Mapping[str, Any]) -> None:
+    print(json.dumps(value, indent=2))
+
+
+def run_inspect(arguments: argparse.Namespace) -> int:
+    """Show an image as a tree."""
+    with _reading(arguments) as reading:
+        store = reading.open(arguments.image)
+        count = arguments.files or 0
+        tree = inspect_image(
+            store,
+            platforms=_platforms(arguments),
+            files=count > 0,
+            layers=arguments.layer,
+            reporter=reading.reporter,
+        )
+        if arguments.json:
+            _print_json(tree_json(tree, count))
+        else:
+            _print(tree_text(tree, count))
+    return 0
