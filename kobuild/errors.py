@@ -28,7 +28,8 @@
     ├── BaseError               exit 1  a base image that does not fit the request
     ├── StorageError            exit 1  the local disk: full, read-only, not permitted
     ├── ProgramError            exit 1  pip, npm or a credential helper that failed
-    └── VerificationError       exit 3  verify found differences
+    ├── VerificationError       exit 3  verify found differences
+    └── NewsFound               exit 4  resolve --check found that the lock would change
 
 A message says the action, the place and the cause; `hint` says the remedy. No error prints or exits: `cli` does both.
 """
@@ -265,3 +266,14 @@ class VerificationError(KobuildError):
         super().__init__(f"{subject} is not as the settings and the lock say:\n{lines}")
         self.subject = subject
         self.findings = findings
+
+
+class NewsFound(KobuildError):
+    """resolve --check found that the lock would change; `changes` says how, as `go: 1.27.2 → 1.27.3`."""
+
+    exit_code = 4
+
+    def __init__(self, changes: tuple[str, ...]) -> None:
+        lines = "\n".join(f"  {change}" for change in changes)
+        super().__init__(f"the lock would change:\n{lines}", hint="run `kobuild resolve` to take it")
+        self.changes = changes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -51,6 +51,16 @@ class Artifact:
 
 
 @dataclass(frozen=True, slots=True)
+class Location:
+    """Where an artifact's bytes are to be had now."""
+
+    url: str
+    """`https://…` or `file:///…`; may hold credentials, so it is never shown whole."""
+    download: Callable[[Path], Path] | None = None
+    """Has the package's own client fetch the file into a folder, for an index that wants credentials."""
+
+
+@dataclass(frozen=True, slots=True)
 class Release:
     """One version of a tool, with its file for each platform."""
 
@@ -70,7 +80,8 @@ class SourceContext:
     folder: Path
     """The settings' folder: what `path:` is relative to, and where pip and npm are run."""
     settings: SourcesSettings = field(default_factory=SourcesSettings)
-    environ: Mapping[str, str] = field(default_factory=dict)
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Not shown: it may hold credentials."""
     offline: bool = False
     reporter: Reporter = field(default_factory=NullReporter)
 

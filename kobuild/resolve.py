@@ -1,0 +1,282 @@
+"""The resolve flow: from pins to the lock, keeping what still fits, moving only what is asked to move.
+
+A tool's entry stays as it is while its settings are unchanged; then nothing is asked of any network. Where the pin
+changed and the locked version satisfies it too, or where a platform or another key was added, the version stays and
+only what is missing is looked up. Local inputs (`path:` tools, a base in `oci:DIR`) are no pins: they are looked at
+each time, and the lock follows them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from kobuild.base import SCRATCH, pinned_name
+from kobuild.errors import KobuildError, LockError, NewsFound, ResolveError, UsageError
+from kobuild.lock import Lock, LockedArtifact, LockedBase, LockedTool, load, save
+from kobuild.lockdiff import Change, compare
+from kobuild.oci.digest import Digest
+from kobuild.oci.platforms import Platform
+from kobuild.settings.model import Settings, ToolSettings
+from kobuild.sources.catalog import open_source
+from kobuild.sources.download import fetch_all, find_size, stop_all
+from kobuild.sources.model import Artifact, SourceContext
+from kobuild.sources.versions import parse_pin
+from kobuild.store.locations import Location
+
+BASE: Final = "base"
+"""How `--upgrade` names the base image."""
+_WORKERS: Final = 8
+
+
+class BaseResolver(Protocol):
+    """Finds the base: `kobuild.base.resolve_base`."""
+
+    def __call__(self, name: str, platforms: Sequence[Platform], /) -> LockedBase | None:
+        """What `name` points at now; None for scratch."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResolveOptions:
+    """What the command line asks for."""
+
+    upgrade: frozenset[str] | None = None
+    """The tools (or `base`) whose pins may move; empty means all of them and the base, None means none."""
+    locked: bool = False
+    """Refuse when the lock does not fit the settings."""
+    frozen: bool = False
+    """Use the lock without comparing."""
+    check: bool = False
+    """Write nothing, and raise NewsFound when the lock would change."""
+
+    def moves(self, name: str) -> bool:
+        """Whether the pin of that name may move."""
+        return self.upgrade is not None and (not self.upgrade or name in self.upgrade)
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """The lock, and what is new in it."""
+
+    lock: Lock
+    changes: tuple[Change, ...] = ()
+    written: bool = False
+
+
+def resolve_file(
+    settings: Settings, options: ResolveOptions, context: SourceContext, base_resolver: BaseResolver
+) -> Resolution:
+    """Bring the lock beside the settings up to date, as the options say, and return it.
+
+    Raises LockError (broken; missing under --frozen or --locked; not fitting), NewsFound (--check), UsageError (an
+    unknown tool under --upgrade), and what sources and the base raise.
+    """
+    path = settings.lock_path
+    old = load(path)
+    if options.frozen or options.locked:
+        if old is None:
+            raise LockError(f"{path} is missing", hint="run `kobuild resolve` and commit the file")
+        if options.locked:
+            _require_fit(settings, old)
+        return Resolution(old)
+    resolution = resolve(settings, old, options, context, base_resolver)
+    if options.check:
+        if resolution.changes:
+            raise NewsFound(tuple(map(str, resolution.changes)))
+        return resolution
+    return dataclasses.replace(resolution, written=save(path, resolution.lock))
+
+
+def resolve(
+    settings: Settings, old: Lock | None, options: ResolveOptions, context: SourceContext, base_resolver: BaseResolver
+) -> Resolution:
+    """The lock that fits the settings; independent tools are resolved side by side, and all their faults are told."""
+    _check_names(settings, options)
+    known = old or Lock()
+    with ThreadPoolExecutor(max_workers=_WORKERS, thread_name_prefix="kobuild-resolve") as pool:
+        base = pool.submit(_resolve_base, settings, known.base, options, base_resolver)
+        tools = {
+            tool.name: pool.submit(_resolve_tool, tool, known.tools.get(tool.name), settings, options, context)
+            for tool in settings.tools
+        }
+        try:
+            _raise_failures([(BASE, base), *((f"tools.{name}", job) for name, job in tools.items())])
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            stop_all()
+            raise
+    lock = Lock(base.result(), {name: job.result() for name, job in tools.items()})
+    return Resolution(lock, compare(old, lock))
+
+
+def _check_names(settings: Settings, options: ResolveOptions) -> None:
+    known = {tool.name for tool in settings.tools} | {BASE}
+    unknown = sorted((options.upgrade or frozenset()) - known)
+    if unknown:
+        raise UsageError(f"--upgrade {unknown[0]}: there is no such tool", hint=f"there are {', '.join(sorted(known))}")
+
+
+def _raise_failures(jobs: Sequence[tuple[str, Future[Any]]]) -> None:
+    """Wait for all; raise the one failure as what it is, several as one ResolveError that tells them all."""
+    failures: list[KobuildError] = []
+    for name, job in jobs:
+        error = job.exception()
+        if isinstance(error, KobuildError):
+            error.message = f"{name}: {error.message}"
+            failures.append(error)
+        elif error is not None:
+            raise error
+    if len(failures) == 1:
+        raise failures[0]
+    if failures:
+        hints = dict.fromkeys(failure.hint for failure in failures if failure.hint)
+        raise ResolveError("\n".join(failure.message for failure in failures), hint="; ".join(hints) or None)
+
+
+# The base
+
+
+def _resolve_base(
+    settings: Settings, locked: LockedBase | None, options: ResolveOptions, base_resolver: BaseResolver
+) -> LockedBase | None:
+    name, platforms = settings.image.base, settings.image.platforms
+    if name == SCRATCH:
+        return None
+    if locked is None or locked.name != name or options.moves(BASE) or Location.parse(name) is not None:
+        return base_resolver(name, platforms)
+    missing = tuple(platform for platform in platforms if platform not in locked.platforms)
+    found = dict(locked.platforms)
+    if missing:
+        # The same index as before, whatever the tag points at by now.
+        added = base_resolver(pinned_name(name, Digest.parse(locked.digest)), missing)
+        found |= added.platforms if added is not None else {}
+    return LockedBase(name, locked.digest, {platform: found[platform] for platform in platforms})
+
+
+# Tools
+
+
+def fingerprint(tool: ToolSettings) -> str:
+    """Of the settings, beside source and version, that decide which file is fetched: 16 hex digits."""
+    deciding = {"asset": tool.asset, "checksums": tool.checksums, "sha256": tool.sha256, "versions": tool.versions}
+    text = json.dumps({key: value for key, value in deciding.items() if value}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _resolve_tool(
+    tool: ToolSettings,
+    locked: LockedTool | None,
+    settings: Settings,
+    options: ResolveOptions,
+    context: SourceContext,
+) -> LockedTool:
+    platforms = settings.image.platforms
+    if locked is None or options.moves(tool.name) or not _keeps_version(tool, locked):
+        return _look_up(tool, platforms, tool, context)
+    pinned = dataclasses.replace(tool, version=locked.tag)
+    if locked.fingerprint != fingerprint(tool):
+        return _look_up(pinned, platforms, tool, context)
+    found = dict(locked.artifacts)
+    missing = tuple(platform for platform in platforms if platform not in found)
+    if missing:
+        found |= _look_up(pinned, missing, tool, context).artifacts
+    artifacts = {platform: found[platform] for platform in platforms}
+    return dataclasses.replace(locked, requirement=tool.version, artifacts=artifacts)
+
+
+def _keeps_version(tool: ToolSettings, locked: LockedTool) -> bool:
+    """Whether the locked version is from the same source and satisfies the pin as it is now."""
+    if locked.source != str(tool.source) or tool.source.kind == "path":
+        return False
+    return tool.version == locked.requirement or parse_pin(tool.version).allows_text(locked.tag, locked.version)
+
+
+def _look_up(
+    asked: ToolSettings, platforms: tuple[Platform, ...], tool: ToolSettings, context: SourceContext
+) -> LockedTool:
+    """Ask the source, and find by a download what the publisher does not say."""
+    release = open_source(asked, context).resolve(asked, platforms)
+    return LockedTool(
+        name=tool.name,
+        source=str(tool.source),
+        requirement=tool.version,
+        version=release.version,
+        tag=release.tag,
+        fingerprint=fingerprint(tool),
+        artifacts=_complete(release.artifacts, context),
+    )
+
+
+def _complete(artifacts: Mapping[Platform, Artifact], context: SourceContext) -> dict[Platform, LockedArtifact]:
+    """The artifacts with sizes and sums; what had to be downloaded for them serves the build from the cache."""
+    known = {artifact.url: _with_size(artifact, context) for artifact in artifacts.values()}
+    unknown = [artifact for artifact in known.values() if artifact.sha256 is None or artifact.size is None]
+    for artifact, fetched in zip(unknown, fetch_all(unknown, context), strict=True):
+        known[artifact.url] = dataclasses.replace(artifact, size=fetched.size, sha256=fetched.sha256)
+    return {platform: _locked(known[artifact.url]) for platform, artifact in artifacts.items()}
+
+
+def _with_size(artifact: Artifact, context: SourceContext) -> Artifact:
+    if artifact.sha256 is None or artifact.size is not None:
+        return artifact
+    return dataclasses.replace(artifact, size=find_size(artifact, context))
+
+
+def _locked(artifact: Artifact) -> LockedArtifact:
+    if artifact.size is None or artifact.sha256 is None:
+        raise ResolveError(f"{artifact.filename}: neither its publisher nor a download said its size and sum")
+    return LockedArtifact(artifact.url, artifact.filename, artifact.size, artifact.sha256, artifact.vouched_by.value)
+
+
+# Whether a lock fits
+
+
+def _require_fit(settings: Settings, lock: Lock) -> None:
+    """Raise LockError naming everything that does not fit."""
+    faults = [*_base_faults(settings, lock.base), *_tool_faults(settings, lock)]
+    if faults:
+        listed = "".join(f"\n  {fault}" for fault in faults)
+        raise LockError(
+            f"{settings.lock_path} does not fit {settings.path.name}, and --locked forbids to change it:{listed}",
+            hint="run `kobuild resolve` and commit the lock",
+        )
+
+
+def _base_faults(settings: Settings, locked: LockedBase | None) -> list[str]:
+    name = settings.image.base
+    if name == SCRATCH:
+        return [f"base: the settings say scratch, the lock {locked.name}"] if locked is not None else []
+    if locked is None or locked.name != name:
+        return [f"base: the settings say {name}, the lock {locked.name if locked is not None else 'scratch'}"]
+    missing = [platform for platform in settings.image.platforms if platform not in locked.platforms]
+    return [f"base: nothing is locked for {platform}" for platform in missing]
+
+
+def _tool_faults(settings: Settings, lock: Lock) -> list[str]:
+    faults = []
+    for tool in settings.tools:
+        locked = lock.tools.get(tool.name)
+        reason = "is not in the lock" if locked is None else _misfit(tool, locked, settings.image.platforms)
+        if reason is not None:
+            faults.append(f"tools.{tool.name}: {reason}")
+    names = {tool.name for tool in settings.tools}
+    return faults + [
+        f"tools.{name}: is locked, and no longer in the settings" for name in lock.tools if name not in names
+    ]
+
+
+def _misfit(tool: ToolSettings, locked: LockedTool, platforms: Sequence[Platform]) -> str | None:
+    """Why a tool's entry does not fit, or None."""
+    if locked.source != str(tool.source):
+        return f"the source was {locked.source}, and is {tool.source}"
+    if locked.requirement != tool.version:
+        return f"the pin was {locked.requirement!r}, and is {tool.version!r} (locked is {locked.version})"
+    if locked.fingerprint != fingerprint(tool):
+        return "one of asset, versions, checksums and sha256 has changed"
+    missing = [platform for platform in platforms if platform not in locked.artifacts]
+    return f"nothing is locked for {', '.join(map(str, missing))}" if missing else None

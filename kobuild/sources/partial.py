@@ -1,0 +1,137 @@
+"""A download under way on disk: hashed as it is written, and found again by the next run after a break.
+
+partial/NAME         the bytes so far; locked by the process that writes them
+partial/NAME.json    the validator (a strong ETag) that the bytes belong to
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, final
+
+from kobuild.store.cache import Cache
+from kobuild.streams import CHUNK_BYTES, disk_errors
+
+_CLAIMS = 10
+
+
+@final
+class Partial:
+    """One partial file, for one writer."""
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self.path = path
+        self.offset = 0
+        """How many bytes there are."""
+        self._file = file
+        self._sha256 = hashlib.sha256()
+        self._sha512 = hashlib.sha512()
+        self.validator: str | None = self._load()
+
+    @property
+    def sha256(self) -> str:
+        """Of the bytes so far, in hex."""
+        return self._sha256.hexdigest()
+
+    @property
+    def sha512_base64(self) -> str:
+        """Of the bytes so far, as npm writes it."""
+        return base64.b64encode(self._sha512.digest()).decode()
+
+    def write(self, data: bytes) -> None:
+        """Append; raises StorageError."""
+        with disk_errors("write", self.path):
+            self._file.write(data)
+            self._file.flush()
+        self._count(data)
+
+    def restart(self, validator: str | None) -> None:
+        """Throw away the bytes so far; the next ones belong to `validator`."""
+        with disk_errors("write", self.path):
+            self._file.seek(0)
+            self._file.truncate()
+            self._record_path.unlink(missing_ok=True)
+            if validator is not None:
+                self._record_path.write_text(json.dumps({"validator": validator}), "utf-8")
+        self.offset, self.validator = 0, validator
+        self._sha256, self._sha512 = hashlib.sha256(), hashlib.sha512()
+
+    def discard(self) -> None:
+        """Leave nothing behind."""
+        with contextlib.suppress(OSError):
+            self.path.unlink(missing_ok=True)
+        self.forget()
+
+    def forget(self) -> None:
+        """Remove what was kept to go on from."""
+        with contextlib.suppress(OSError):
+            self._record_path.unlink(missing_ok=True)
+
+    @property
+    def _record_path(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.json")
+
+    def _load(self) -> str | None:
+        """Take over what an earlier run left, if it is known to which validator it belongs; returns that."""
+        try:
+            validator = json.loads(self._record_path.read_bytes())["validator"]
+        except (OSError, ValueError, KeyError, TypeError):
+            validator = None
+        with disk_errors("read", self.path):
+            if not isinstance(validator, str):
+                self._file.truncate(0)
+                return None
+            while data := self._file.read(CHUNK_BYTES):
+                self._count(data)
+        return validator if self.offset else None
+
+    def _count(self, data: bytes) -> None:
+        self._sha256.update(data)
+        self._sha512.update(data)
+        self.offset += len(data)
+
+
+@contextmanager
+def claim(cache: Cache, name: str) -> Iterator[Partial]:
+    """The partial file of that name, or a private one while another process or thread writes to it."""
+    path, file = _claim(cache, name)
+    with file:
+        yield Partial(path, file)
+
+
+def _claim(cache: Cache, name: str) -> tuple[Path, BinaryIO]:
+    path = cache.partial_path(name)
+    with disk_errors("write", path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for _ in range(_CLAIMS):
+            file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666), "r+b")
+            if _lock(file) and _is_still_at(file, path):
+                return path, file
+            file.close()
+            path = cache.partial_path(f"{name}-{os.urandom(6).hex()}")
+    raise AssertionError("unreachable: nobody else knows a random name")
+
+
+def _lock(file: BinaryIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_still_at(file: BinaryIO, path: Path) -> bool:
+    """Whether the file that was locked is still the one of that name: its last owner may have made it a blob since."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(os.fstat(file.fileno()), found)
