@@ -7,7 +7,6 @@ never uses.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -33,29 +32,6 @@ SCRATCH: Final = "scratch"
 
 OpenStore = Callable[[str], ImageStore]
 """How the place that a name spells is opened; nothing is read or asked for yet."""
-
-
-@dataclass(frozen=True, slots=True)
-class BaseReader:
-    """Reads bases for one run: the functions below with what they need from outside."""
-
-    folder: Path
-    """What relative paths in a base's name are relative to: the settings' folder."""
-    open_registry: Callable[[Reference], ImageStore]
-    cache: Cache | None = None
-    keep_layers: bool = False
-
-    def open(self, text: str) -> ImageStore:
-        """The place that `text` spells."""
-        return open_store(text, folder=self.folder, open_registry=self.open_registry)
-
-    def resolve(self, name: str, platforms: Iterable[Platform]) -> LockedBase | None:
-        """See `resolve_base`."""
-        return resolve_base(name, platforms, self.open)
-
-    def load(self, locked: LockedBase | None, platform: Platform) -> Image:
-        """See `load_base`."""
-        return load_base(locked, platform, self.open, self.cache, keep_layers=self.keep_layers)
 
 
 def open_store(text: str, *, folder: Path, open_registry: Callable[[Reference], ImageStore]) -> ImageStore:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import zlib
 from gzip import BadGzipFile
 from typing import Any, Final, cast
 
@@ -16,14 +17,20 @@ try:
     from isal.isal_zlib import error as deflate_error
 except ImportError:  # no wheel for this machine: the standard library's reader, some three times slower
     from gzip import GzipFile  # type: ignore[assignment]
-    from zlib import error as deflate_error  # type: ignore[assignment]
+
+    deflate_error = zlib.error  # type: ignore[assignment]
 
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd
 
-_BROKEN: Final[tuple[type[Exception], ...]] = (BadGzipFile, cast("type[Exception]", deflate_error), zstd.ZstdError)
+_BROKEN: Final[tuple[type[Exception], ...]] = (
+    BadGzipFile,
+    zlib.error,
+    cast("type[Exception]", deflate_error),
+    zstd.ZstdError,
+)
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _SKIPPABLE_MAGIC: Final = b"\x2a\x4d\x18"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import random
+import sys
 import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,11 @@ from kobuild.oci.manifest import Manifest
 from kobuild.oci.mediatypes import Compression, Family
 from kobuild.oci.platforms import Platform
 from kobuild.store.layoutwriter import write_layout
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 AMD64 = Platform("linux", "amd64")
 ARM64 = Platform("linux", "arm64")
@@ -44,8 +50,6 @@ def compress(data: bytes, compression: Compression) -> bytes:
     if compression is Compression.NONE:
         return data
     if compression is Compression.ZSTD:
-        from backports import zstd  # noqa: PLC0415 - few tests need it
-
         return bytes(zstd.compress(data))
     return gzip.compress(data, 1, mtime=0)
 

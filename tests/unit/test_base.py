@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kobuild.base import BaseReader, load_base, open_store, pinned_name, resolve_base
+from kobuild.base import load_base, open_store, pinned_name, resolve_base
 from kobuild.errors import BaseError, InvalidReference, LayoutError, LockError, MalformedDocument, NotFound, UsageError
 from kobuild.image.blobs import Blob, BlobSource, BytesSource
 from kobuild.image.image import Image
@@ -358,11 +358,13 @@ def test_a_layout_is_a_base(tmp_path: Path, name: str) -> None:
     images = [random_image(1), random_image(2, platform=ARM64)]
     layout_of(tmp_path / "base", *images)
 
-    reader = BaseReader(tmp_path, no_registry, Cache(tmp_path / "cache"))
-    base = reader.resolve(name, [ARM64])
+    def opener(text: str) -> ImageStore:
+        return open_store(text, folder=tmp_path, open_registry=no_registry)
+
+    base = resolve_base(name, [ARM64], opener)
     assert base is not None
     assert base.digest == str(gather(images).descriptor.digest)
-    image = reader.load(base, ARM64)
+    image = load_base(base, ARM64, opener, Cache(tmp_path / "cache"))
     assert image.manifest == images[1].manifest
     assert read_all(image.layers) == read_all(images[1].layers)
     assert not (tmp_path / "cache").exists()

@@ -5,13 +5,18 @@ from __future__ import annotations
 import gzip
 import io
 import random
+import sys
 
 import pytest
-from backports import zstd
 
 from kobuild.decompress import Decompressed, detect
 from kobuild.errors import ArchiveError, TruncatedArchive
 from kobuild.oci.mediatypes import Compression
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 TEXT = random.Random(1).randbytes(3_000_000) + bytes(1_000_000)  # noqa: S311 - test data
 SKIPPABLE = b"\x50\x2a\x4d\x18\x04\x00\x00\x00abcd"
@@ -99,3 +104,16 @@ def test_the_source_is_read_to_its_end() -> None:
 
 def test_xz_is_not_a_layers_compression() -> None:
     assert detect(b"\xfd7zX") is Compression.NONE
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if form.startswith("gzip")])
+def test_the_standard_librarys_reader_does_the_same(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Where isal has no wheel.
+    monkeypatch.setattr("kobuild.decompress.GzipFile", gzip.GzipFile)
+    assert Decompressed(Trickle(FORMS[form][0]), "layer").read() == TEXT
+    with pytest.raises(TruncatedArchive):
+        Decompressed(io.BytesIO(FORMS[form][0][:1000]), "layer").read()
+    broken = bytearray(gzip.compress(bytes(2_000_000) + TEXT, 1))
+    broken[1000] ^= 0xFF
+    with pytest.raises(ArchiveError):
+        Decompressed(io.BytesIO(bytes(broken)), "layer").read()

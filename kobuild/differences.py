@@ -1,0 +1,126 @@
+"""What differs between an image and what settings and lock make of it, part by part, as findings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from kobuild.errors import Finding
+from kobuild.image.image import Image
+from kobuild.image.store import ImageStore
+from kobuild.image.validate import FoundImage, Validation
+from kobuild.oci import jsonio
+from kobuild.oci.annotations import REF_NAME
+from kobuild.oci.config import ImageConfig
+from kobuild.oci.descriptor import Descriptor
+from kobuild.oci.index import Index
+from kobuild.oci.platforms import Platform
+from kobuild.store.layout import INDEX_FILE, Layout
+
+_INDEX_MEMBERS: Final = frozenset({"schemaVersion", "mediaType", "artifactType", "manifests", "subject", "annotations"})
+_PLATFORM_MEMBERS: Final = frozenset({"architecture", "os", "os.version", "os.features", "variant", "features"})
+_MADE_BY_LAYERS: Final = frozenset({"config", "rootfs", "history", "created"})
+"""Members of a config document that are compared elsewhere, or that depend on the layers."""
+
+
+def compare_platforms(name: str, wanted: Sequence[Platform], validation: Validation) -> Iterator[Finding]:
+    """Platforms that are missing, and such as nobody asked for."""
+    found = [image.platform for image in validation.images]
+    if not found and validation.findings:
+        return  # what could not be read was named already
+    listed = validation.root.platforms if isinstance(validation.root, Index) else tuple(found)
+    for platform in wanted:
+        if platform not in found and platform not in listed:
+            there = ", ".join(map(str, found)) or "none"
+            yield Finding(f"{name}: platforms", str(platform), there, "build all the settings' platforms")
+    for platform in found:
+        if platform not in wanted:
+            asked = ", ".join(map(str, wanted))
+            remedy = "build again, or name the platform in image.platforms"
+            yield Finding(f"{name}: platforms", f"{asked} alone", str(platform), remedy)
+
+
+def compare_index(store: ImageStore, validation: Validation, names: Sequence[str] | None) -> Iterator[Finding]:
+    """A layout's `index.json`, the one document that no digest covers: nothing in it may say what is not so.
+
+    Other tools' spellings pass: they leave out the platform or the media type. A member that the specification does not
+    know is most likely a known one that was changed.
+    """
+    if not isinstance(store, Layout) or validation.root is None:
+        return
+    place, remedy = f"{store.name}: {INDEX_FILE}", "build again: the file was edited or damaged"
+    index = store.index()
+    platform = validation.images[0].config.platform if len(validation.images) == 1 else None
+    for entry in index.manifests:
+        if entry.digest == validation.root.digest and entry.raw_platform and platform is not None:
+            yield from _compare_spelling(f"{place}: platform", platform, entry, remedy)
+    for member in unknown_members(index):
+        yield Finding(place, "members of an image index", json.dumps(member), remedy)
+    called = sorted(item.annotations[REF_NAME] for item in index.manifests if REF_NAME in item.annotations)
+    if names is not None and called != sorted(set(names)):
+        yield Finding(f"{place}: names", ", ".join(sorted(set(names))), ", ".join(called) or "none", remedy)
+
+
+def _compare_spelling(place: str, platform: Platform, entry: Descriptor, remedy: str) -> Iterator[Finding]:
+    """An entry's platform as it is written: normalising would let `liNux` pass."""
+    written = entry.raw_platform or {}
+    if entry.platform != platform or (written.get("os"), written.get("architecture")) != (
+        platform.os,
+        platform.architecture,
+    ):
+        yield Finding(place, str(platform), json.dumps(dict(written)), remedy)
+
+
+def unknown_members(index: Index) -> Iterator[str]:
+    """Names of members, of an index and of its entries, that image-spec does not know."""
+    yield from (key for key in jsonio.parse_object(index.raw, "index") if key not in _INDEX_MEMBERS)
+    for entry in index.manifests:
+        yield from entry.extra
+        yield from (key for key in entry.raw_platform or {} if key not in _PLATFORM_MEMBERS)
+
+
+def compare_config(place: str, expected: ImageConfig, found: ImageConfig) -> Iterator[Finding]:
+    """Members of two configs that differ, but for those that follow from the layers."""
+    remedy = "build again, or change the settings to what is meant"
+    ours, theirs = expected.value(), found.value()
+    pairs: list[tuple[str, Any, Any]] = [
+        (key, ours.get(key), theirs.get(key)) for key in {**ours, **theirs} if key not in _MADE_BY_LAYERS
+    ]
+    runtimes = expected.runtime, found.runtime
+    pairs += [
+        (f"config.{key}", runtimes[0].get(key), runtimes[1].get(key))
+        for key in {**runtimes[0], **runtimes[1]}
+        if key != "Env"
+    ]
+    pairs += _environment_pairs(expected.env, found.env)
+    for key, want, got in pairs:
+        if want != got:
+            yield Finding(f"{place}: {key}", show(want), show(got), remedy)
+
+
+def _environment_pairs(expected: Sequence[str], found: Sequence[str]) -> Iterator[tuple[str, Any, Any]]:
+    """Variable by variable, and as a whole where only the order differs."""
+    ours, theirs = (dict(item.partition("=")[::2] for item in env) for env in (expected, found))
+    for name in {**ours, **theirs}:
+        yield f"variable {name}", ours.get(name), theirs.get(name)
+    if ours == theirs:
+        yield "config.Env", list(expected), list(found)
+
+
+def compare_rebuilt(image: FoundImage, rebuilt: Image) -> Iterator[Finding]:
+    """Image IDs that differ, and in which members of the config and in which layers that lies."""
+    if rebuilt.image_id == image.config.digest:
+        return
+    ours, theirs = rebuilt.config.value(), image.config.value()
+    differing = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
+    pairs = zip(rebuilt.config.diff_ids, image.config.diff_ids, strict=False)
+    layers = [f"layer {number}" for number, (mine, its) in enumerate(pairs, 1) if mine != its]
+    what = ", ".join([*layers, *differing]) or "its spelling alone"
+    remedy = f"they differ in {what}: the image was not made from this lock, or its inputs have changed"
+    yield Finding(f"image ID of {image.platform}, rebuilt", str(rebuilt.image_id), str(image.config.digest), remedy)
+
+
+def show(value: object) -> str:
+    """A JSON value for a finding; a missing one is `nothing`."""
+    return "nothing" if value is None else json.dumps(value, ensure_ascii=False)
