@@ -47,28 +47,34 @@ class Endpoints:
             return secure
         # On loopback nobody can listen, and plain HTTP is the rule; elsewhere what is safer goes first.
         first, second = (plain, secure) if registry.is_loopback else (secure, plain)
-        try:
-            if self._answers(first, retry=False):
-                return first
-        except FetchError as error:
-            return self._second(registry, second, error)
-        return second
+        for base in (first, second):
+            found = self._try(base, plain, secure)
+            if found is not None:
+                return found
+        return self._insist(registry, first, plain, secure)
 
-    def _second(self, registry: Registry, base: str, first_failure: FetchError) -> str:
+    def _try(self, base: str, plain: str, secure: str) -> str | None:
+        """The base that answers, asked once; None where none does."""
         try:
-            self._answers(base, retry=False)
+            return self._ask(base, plain, secure, retry=False)
         except FetchError:
-            message = f"reach registry {registry}: {first_failure}"
-            raise RegistryError(message, retryable=True, hint=first_failure.hint) from first_failure
-        return base
+            return None
 
-    def _answers(self, base: str, *, retry: bool) -> bool:
-        """Whether the API is at `base`; False for a TLS server that was spoken to in plain text."""
+    def _insist(self, registry: Registry, base: str, plain: str, secure: str) -> str:
+        """The base, asked as often as anything else is; raises RegistryError."""
+        try:
+            return self._ask(base, plain, secure, retry=True)
+        except FetchError as error:
+            message = f"reach registry {registry}: {error}"
+            raise RegistryError(message, status=error.status, retryable=error.retryable, hint=error.hint) from error
+
+    def _ask(self, base: str, plain: str, secure: str, *, retry: bool) -> str:
+        """Where the API is: at `base`, or, for a TLS server that was spoken to in plain text, at `secure`."""
         with self._transport.send(Request("GET", f"{base}/v2/"), expect=_AnyStatus(), retry=retry) as response:
-            if response.status == 400 and b"HTTPS" in response.read(_SNIFFED_BYTES):
-                return False
+            if base == plain and response.status == 400 and b"HTTPS" in response.read(_SNIFFED_BYTES):
+                return secure
             self._learn(base, response.headers)
-        return True
+        return base
 
 
 def resolve_location(base: str, requested: str, location: str) -> str:

@@ -53,13 +53,9 @@ class DockerRegistry:
     def storage(self) -> Path:
         return self.folder / "storage" / "docker" / "registry" / "v2"
 
-    def uploads(self) -> list[Path]:
+    def uploads(self, repository: str) -> list[Path]:
         """Folders of uploads that were opened and not ended."""
-        return sorted(self.storage.glob("repositories/**/_uploads/*"))
-
-    def drop_blobs(self) -> None:
-        """Forget all content; the registry must have been started without a cache."""
-        subprocess.run(["rm", "-rf", str(self.folder / "storage")], check=True)
+        return sorted((self.storage / "repositories" / repository / "_uploads").glob("*"))
 
 
 @contextlib.contextmanager

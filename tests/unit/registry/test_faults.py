@@ -1,0 +1,119 @@
+"""A proxy before the real docker-registry breaks every request in turn, in every way."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from kobuild.errors import RegistryError
+from kobuild.image.image import ImageSet
+from kobuild.image.mutate import gather
+from kobuild.oci.index import Index
+from kobuild.oci.manifest import Manifest
+from kobuild.oci.reference import Reference
+from kobuild.registry import RegistryClient, RegistryStore
+from tests.support.faultproxy import Break, FaultProxy, run_proxy
+from tests.support.images import ARM64, make_image, make_layer, make_tar, random_image
+from tests.support.recorders import RecordingReporter
+from tests.support.registry import DockerRegistry
+from tests.unit.registry.conftest import make_client
+
+
+@pytest.fixture(scope="module")
+def proxy(plain_server: DockerRegistry) -> Iterator[FaultProxy]:
+    with run_proxy(plain_server.host) as running:
+        yield running
+
+
+def images_for(kind: Break) -> ImageSet:
+    """An index for the breaks that can hurt an order most, a single image for the others: time is short."""
+    images = [random_image(1, count=1), random_image(2, count=1, platform=ARM64)]
+    return gather(images if kind in (Break.REFUSED, Break.LOST_ANSWER) else images[:1])
+
+
+def read_whole(client: RegistryClient, where: Reference) -> int:
+    """Read an index, its manifests and all their blobs; the number of bytes."""
+    store = RegistryStore(client, where)
+    root = store.root()
+    count = len(root.raw)
+    for manifest in [store.child(item) for item in root.manifests] if isinstance(root, Index) else [root]:
+        assert isinstance(manifest, Manifest)
+        for blob in (manifest.config, *manifest.layers):
+            with store.open(blob) as reader:
+                count += len(reader.read())
+    return count
+
+
+def count_requests(proxy: FaultProxy, images: ImageSet, name: str) -> int:
+    """How many requests an undisturbed push takes."""
+    proxy.restart()
+    make_client().push(images, [Reference.parse(f"{proxy.host}/{name}:1")])
+    return len(proxy.lines)
+
+
+@pytest.mark.parametrize("kind", list(Break), ids=lambda kind: kind.name.lower())
+def test_one_break_anywhere_in_a_push_is_survived(kind: Break, proxy: FaultProxy, name: str) -> None:
+    images = images_for(kind)
+    requests = count_requests(proxy, images, name)
+    for number in range(1, requests + 1):
+        proxy.restart(lambda count, number=number: kind if count == number else None)  # type: ignore[misc]
+        target = Reference.parse(f"{proxy.host}/{name}/{number}:1")
+        make_client().push(images, [target])
+        assert len(proxy.lines) > number or number == requests
+        proxy.restart()
+        assert make_client().head_manifest(target) == images.root.descriptor
+
+
+@pytest.mark.parametrize("kind", list(Break), ids=lambda kind: kind.name.lower())
+def test_a_push_that_breaks_for_good_fails_cleanly_and_a_second_one_ends_it(
+    kind: Break, proxy: FaultProxy, plain_server: DockerRegistry, name: str
+) -> None:
+    images = images_for(kind)
+    for number in range(1, count_requests(proxy, images, name) + 1, 2 if images.index is None else 4):
+        proxy.restart(lambda count, number=number: kind if count >= number else None)  # type: ignore[misc]
+        target = Reference.parse(f"{proxy.host}/{name}/{number}:1")
+        direct = Reference.parse(f"{plain_server.host}/{name}/{number}:1")
+        with contextlib.suppress(RegistryError):
+            make_client().push(images, [target])
+        # A tag is never seen before all that it needs.
+        if make_client().head_manifest(direct) is not None:
+            assert read_whole(make_client(), direct) > 0
+        proxy.restart()
+        make_client().push(images, [target])
+        assert read_whole(make_client(), direct) > 0
+
+
+@pytest.mark.parametrize("kind", list(Break), ids=lambda kind: kind.name.lower())
+def test_one_break_anywhere_in_a_read_is_survived(kind: Break, proxy: FaultProxy, name: str) -> None:
+    target = Reference.parse(f"{proxy.host}/{name}:1")
+    count_requests(proxy, images_for(kind), name)
+    proxy.restart()
+    size = read_whole(make_client(), target)
+    for number in range(1, len(proxy.lines) + 1):
+        proxy.restart(lambda count, number=number: kind if count == number else None)  # type: ignore[misc]
+        assert read_whole(make_client(), target) == size
+
+
+def test_a_large_layer_goes_on_after_a_cut(proxy: FaultProxy, plain_server: DockerRegistry, name: str) -> None:
+    data = random.Random(1).randbytes(36 * 1024 * 1024)  # noqa: S311  # test data
+    image = make_image([make_layer(make_tar({"big/": b"", "big/file": data}))])
+    largest = max(blob.descriptor.size for blob in image.blobs)
+    target = Reference.parse(f"{proxy.host}/{name}:1")
+    state = {"cut": False}
+
+    def plan(_: int) -> Break | None:
+        if proxy.lines[-1].startswith("PUT") and "/uploads/" in proxy.lines[-1] and not state["cut"]:
+            # The largest blob goes first, so that its PUT comes first or second; the config's is survived as well.
+            state["cut"] = True
+            return Break.CUT_REQUEST
+        return None
+
+    reporter = RecordingReporter()
+    proxy.restart(plan)
+    result = make_client(reporter=reporter).push(gather([image]), [target])
+    assert largest <= result.bytes_sent < 2.2 * largest
+    assert reporter.notices
+    assert make_client().get_manifest(Reference.parse(f"{plain_server.host}/{name}:1")).raw == image.manifest.raw
