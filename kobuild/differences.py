@@ -57,9 +57,11 @@ def compare_index(store: ImageStore, validation: Validation, names: Sequence[str
             yield from _compare_spelling(f"{place}: platform", platform, entry, remedy)
     for member in unknown_members(index):
         yield Finding(place, "members of an image index", json.dumps(member), remedy)
-    called = sorted(item.annotations[REF_NAME] for item in index.manifests if REF_NAME in item.annotations)
-    if names is not None and called != sorted(set(names)):
-        yield Finding(f"{place}: names", ", ".join(sorted(set(names))), ", ".join(called) or "none", remedy)
+    called = [item.annotations.get(REF_NAME) for item in index.manifests if item.digest == validation.root.digest]
+    for name in names or ():
+        if name not in called:
+            found = ", ".join(sorted(filter(None, called))) or "none"
+            yield Finding(f"{place}: names of {validation.root.digest}", name, found, remedy)
 
 
 def _compare_spelling(place: str, platform: Platform, entry: Descriptor, remedy: str) -> Iterator[Finding]:

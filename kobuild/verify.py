@@ -104,7 +104,7 @@ def verify(
 ) -> VerifyReport:
     """Check all of the image at `store` against `expectations`, one a platform.
 
-    `names` are all the names that a layout's `index.json` should give the image; None does not look. Findings are
+    `names` are names that a layout's `index.json` should give the image; None does not look. Findings are
     collected; raised is only what says nothing of the image: LayoutMissing, RegistryError, FetchError, and whatever
     `rebuild` raises.
     """

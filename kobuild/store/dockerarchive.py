@@ -9,6 +9,7 @@ The form has no manifests: image ID and diff IDs say what the image is; the laye
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from kobuild.decompress import Decompressed, detect
-from kobuild.errors import DigestMismatch, LayoutError, MalformedDocument, UsageError
+from kobuild.errors import DigestMismatch, InvalidReference, LayoutError, MalformedDocument, UsageError
 from kobuild.image.blobs import BlobSource, Layer
 from kobuild.image.image import ImageSet
 from kobuild.oci import jsonio
@@ -176,7 +177,11 @@ class DockerArchive:
 
 
 def _references(entry: dict[str, Any], place: str) -> list[Reference]:
-    return [Reference.parse(text) for text in jsonio.get_strings(entry, "RepoTags", place)]
+    found = []
+    for text in jsonio.get_strings(entry, "RepoTags", place):
+        with contextlib.suppress(InvalidReference):  # such as `<none>:<none>`
+            found.append(Reference.parse(text))
+    return found
 
 
 def _named_digest(name: str) -> Digest | None:

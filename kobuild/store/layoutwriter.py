@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from kobuild.errors import IntegrityError, LayoutError
+from kobuild.errors import IntegrityError, KobuildError, LayoutError, MalformedDocument
 from kobuild.image.blobs import Blob, BytesSource
 from kobuild.image.image import ImageSet
 from kobuild.oci import jsonio, mediatypes
@@ -25,12 +26,13 @@ from kobuild.oci.digest import Digest
 from kobuild.oci.index import Index
 from kobuild.oci.manifest import Manifest
 from kobuild.progress import NullReporter, Reporter
-from kobuild.store.layout import INDEX_FILE, LAYOUT_FILE, LAYOUT_VERSION, blob_name
+from kobuild.store.layout import INDEX_FILE, LAYOUT_FILE, LAYOUT_VERSION, Layout, blob_name
 from kobuild.streams import CHUNK_BYTES, VerifyingReader, atomic_file, atomic_write, disk_errors
 
 DEFAULT_NAME: Final = "latest"
 """What a layout's image is called where nobody says; umoci looks for it by itself."""
 _JOBS: Final = 4
+_BLOB_FILE: Final = re.compile(r"[0-9a-f]{64,128}|\.[0-9a-f]{64,80}\..*\.tmp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +79,10 @@ def layout_contents(images: ImageSet, names: Sequence[str] = (DEFAULT_NAME,)) ->
     return LayoutContents(marker, index_document(images.descriptor, names), blobs)
 
 
-def index_document(descriptor: Descriptor, names: Sequence[str]) -> bytes:
-    """The `index.json` of a layout that holds one image or index, under each of `names`."""
-    entries = tuple(descriptor.with_annotations({REF_NAME: name}) for name in dict.fromkeys(names))
-    return Index.build(media_type=mediatypes.OCI_INDEX, manifests=entries or (descriptor,)).raw
+def index_document(descriptor: Descriptor, names: Sequence[str], others: Sequence[Descriptor] = ()) -> bytes:
+    """The `index.json` of a layout that holds one image or index under each of `names`, and `others` as they are."""
+    entries = [descriptor.with_annotations({REF_NAME: name}) for name in dict.fromkeys(names)]
+    return Index.build(media_type=mediatypes.OCI_INDEX, manifests=(*(entries or [descriptor]), *others)).raw
 
 
 def write_layout(
@@ -90,10 +92,11 @@ def write_layout(
     names: Sequence[str] = (DEFAULT_NAME,),
     reporter: Reporter | None = None,
 ) -> WriteResult:
-    """Make `folder` the layout of `images` and nothing else; building the same again writes nothing.
+    """Put `images` into the layout at `folder`, under `names`; doing it again writes nothing.
 
-    Raises LayoutError where `folder` holds something else than a layout, IntegrityError where a source's bytes are not
-    the blob's, StorageError for the disk. After an error the earlier image stands as it was, still readable.
+    Images of these names, and those without one, are replaced; images under other names stay. Raises LayoutError where
+    `folder` holds something else than a layout, IntegrityError where a source's bytes are not the blob's, StorageError
+    for the disk. After an error the earlier image stands as it was, still readable.
     """
     contents = layout_contents(images, names)
     with disk_errors("write", folder):
@@ -103,9 +106,11 @@ def write_layout(
     with _locked(folder):
         _refuse_others_folder(folder)
         _write_if_other(folder / LAYOUT_FILE, contents.marker)
+        others = _other_images(folder, names)
         written = _write_blobs(folder, contents.blobs, reporter or NullReporter())
-        _write_if_other(folder / INDEX_FILE, contents.index)
-        removed = _remove_others(folder, {blob_name(digest) for digest in contents.blobs})
+        _write_if_other(folder / INDEX_FILE, index_document(images.descriptor, names, others))
+        keep = _reachable(folder, others)
+        removed = 0 if keep is None else _remove_stale(folder, keep | {blob_name(digest) for digest in contents.blobs})
     return WriteResult(
         descriptor=images.descriptor,
         written=len(written),
@@ -194,12 +199,46 @@ def _is_good(path: Path, descriptor: Descriptor) -> bool:
     return True
 
 
-def _remove_others(folder: Path, keep: set[str]) -> int:
-    """Remove blobs of earlier builds, and the remains of killed ones; files outside `blobs/` are left alone."""
+def _other_images(folder: Path, names: Sequence[str]) -> tuple[Descriptor, ...]:
+    """Entries of `index.json` under other names; none where there is no index yet, or a broken one."""
+    try:
+        entries = Layout.folder(folder).index().manifests
+    except (LayoutError, MalformedDocument, IntegrityError):
+        return ()
+    return tuple(entry for entry in entries if entry.annotations.get(REF_NAME, "") not in ("", *names))
+
+
+def _reachable(folder: Path, entries: Sequence[Descriptor]) -> set[str] | None:
+    """Names of all blobs that `entries` need; None where that cannot be told, and so nothing may be removed."""
+    layout, pending, found = Layout.folder(folder), list(entries), set[str]()
+    while pending:
+        entry = pending.pop()
+        if blob_name(entry.digest) in found:
+            continue
+        found.add(blob_name(entry.digest))
+        try:
+            document = layout.child(entry)
+        except KobuildError:
+            return None
+        if isinstance(document, Index):
+            pending += document.manifests
+        else:
+            found |= {blob_name(blob.digest) for blob in (document.config, *document.layers)}
+        pending += (document.subject,) if document.subject is not None else ()
+    return found
+
+
+def _remove_stale(folder: Path, keep: set[str]) -> int:
+    """Remove blobs that nothing needs, and the remains of killed builds.
+
+    Only files that are named as blobs are, or as our temporary ones, and none behind a link to some other folder.
+    """
     removed = 0
     with disk_errors("remove stale blobs of", folder):
         for path in sorted(folder.glob("blobs/*/*")):
-            if path.is_file() and path.relative_to(folder).as_posix() not in keep:
+            is_ours = _BLOB_FILE.fullmatch(path.name) is not None
+            is_linked = path.parent.is_symlink() or path.parent.parent.is_symlink()
+            if is_ours and not is_linked and path.relative_to(folder).as_posix() not in keep:
                 path.unlink()
                 removed += 1
     return removed

@@ -222,7 +222,7 @@ def test_an_image_is_chosen_by_its_name(tmp_path: Path) -> None:
         members |= {f"{image.image_id.hex}.json": config}
         members |= {f"{Digest.of(data).hex}.tar": data for data in layers}
         names = [f"{Digest.of(data).hex}.tar" for data in layers]
-        entries.append({"Config": f"{image.image_id.hex}.json", "RepoTags": [name], "Layers": names})
+        entries.append({"Config": f"{image.image_id.hex}.json", "RepoTags": ["<none>:<none>", name], "Layers": names})
     path = tmp_path / "image.tar"
     archive = save(path, {"manifest.json": json.dumps(entries).encode(), **members})
     with pytest.raises(LayoutError, match="2 images to choose from"):

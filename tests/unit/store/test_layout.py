@@ -16,6 +16,7 @@ from kobuild.errors import DigestMismatch, IntegrityError, LayoutError, Malforme
 from kobuild.image.blobs import BlobSource, BytesSource
 from kobuild.image.image import Image
 from kobuild.image.mutate import gather
+from kobuild.image.validate import validate
 from kobuild.oci.descriptor import Descriptor
 from kobuild.oci.digest import Digest
 from kobuild.oci.index import Index
@@ -83,12 +84,68 @@ def test_another_image_replaces_the_first_whole(tmp_path: Path) -> None:
     old, new = random_image(1), random_image(2)
     layout_of(tmp_path / "out", old)
     (tmp_path / "out" / "notes.txt").write_text("the user's own")
-    (tmp_path / "out" / "blobs" / "sha256" / ".abc.tmp").write_text("left by a killed build")
+    left = tmp_path / "out" / "blobs" / "sha256" / f".{old.manifest.digest.hex}.x1y2.tmp"
+    left.write_text("left by a killed build")
     result = write_layout(tmp_path / "out", gather([new]))
     names = {path.name for path in (tmp_path / "out" / "blobs" / "sha256").iterdir()}
     assert names == {blob.descriptor.digest.hex for blob in new.blobs} | {new.manifest.digest.hex}
     assert result.removed == 5
     assert (tmp_path / "out" / "notes.txt").exists()
+
+
+def blobs_of(folder: Path) -> set[str]:
+    return {path.name for path in folder.glob("blobs/sha256/*")}
+
+
+def test_images_under_other_names_stay(tmp_path: Path) -> None:
+    first, second, third = (random_image(number) for number in range(3))
+    folder = layout_of(tmp_path / "out", first, random_image(9, platform=ARM64), names=["v1"])
+    layout_of(folder, second, names=["v2"])
+    result = write_layout(folder, gather([third]), names=["v2"])
+    assert result.removed == 4
+    assert isinstance(Layout.folder(folder, tag="v1").root(), Index)
+    assert Layout.folder(folder, tag="v2").root() == third.manifest
+    assert second.manifest.digest.hex not in blobs_of(folder)
+    for name in ("v1", "v2"):
+        assert validate(Layout.folder(folder, tag=name)).findings == ()
+    assert write_layout(folder, gather([third]), names=["v2"]).written == 0
+
+
+def test_an_image_without_a_name_is_replaced(tmp_path: Path) -> None:
+    folder = layout_of(tmp_path / "out", random_image(1), names=[])
+    image = random_image(2)
+    layout_of(folder, image)
+    assert Layout.folder(folder).root() == image.manifest
+    for number in (3, 4):
+        layout_of(folder, random_image(number), names=[])
+        assert len(Layout.folder(folder).index().manifests) == 2
+
+
+def test_nothing_is_removed_where_another_image_cannot_be_understood(tmp_path: Path) -> None:
+    first = random_image(1)
+    folder = layout_of(tmp_path / "out", first, names=["v1"])
+    (folder / "blobs" / "sha256" / first.manifest.digest.hex).write_text("{}")
+    layout_of(folder, random_image(2), names=["v2"])
+    result = write_layout(folder, gather([random_image(3)]), names=["v2"])
+    assert result.removed == 0
+    assert first.layers[0].descriptor.digest.hex in blobs_of(folder)
+
+
+def test_nothing_is_removed_behind_a_link(tmp_path: Path) -> None:
+    folder = layout_of(tmp_path / "out", random_image(1))
+    (folder / "blobs" / "sha256").rename(tmp_path / "shared")
+    (folder / "blobs" / "sha256").symlink_to(tmp_path / "shared")
+    (tmp_path / "shared" / "other").write_text("not a blob")
+    result = write_layout(folder, gather([random_image(2)]))
+    assert (result.written, result.removed) == (4, 0)
+    assert validate(Layout.folder(folder)).findings == ()
+
+
+def test_a_broken_index_is_written_anew(tmp_path: Path) -> None:
+    folder = layout_of(tmp_path / "out", random_image(1))
+    (folder / "index.json").write_text("{")
+    layout_of(folder, random_image(1))
+    assert Layout.folder(folder).root() == random_image(1).manifest
 
 
 def test_a_damaged_blob_is_written_anew(tmp_path: Path) -> None:
