@@ -35,7 +35,7 @@ from kobuild.transport import Clock, Request, redact
 RECORD_KIND: Final = "downloads"
 """The cache's records of what an address had when nobody vouched for it: ETag, sha256 and size."""
 _WORKERS: Final = 4
-_JOIN_SECONDS: Final = 5.0
+_JOIN_SECONDS: Final = 1.0
 _REFUSED: Final = frozenset({401, 403, 407})
 
 
