@@ -11,8 +11,8 @@ from kobuild.errors import KobuildError
 from kobuild.streams import Readable
 
 T = TypeVar("T")
-WORKERS: Final = 8
-"""Enough to fill a slow link, few enough not to trouble a registry."""
+WORKERS: Final = 16
+"""Enough that waiting for answers costs little on a slow link; few enough not to trouble a registry."""
 _PATIENCE_SECONDS: Final = 2.0
 """How long a failed run waits for its other threads, which stop at their next read."""
 

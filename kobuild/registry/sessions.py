@@ -27,9 +27,9 @@ class Session:
     """An open upload, as the registry last described it."""
 
     location: str
-    offset: int = 0
+    offset: int
     """What the registry has, in bytes."""
-    chunk_bytes: int = CHUNK_BYTES
+    chunk_bytes: int
     """How much one PATCH should carry."""
 
 

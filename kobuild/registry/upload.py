@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from enum import Enum
@@ -21,16 +22,16 @@ from kobuild.registry.connection import Connection
 from kobuild.registry.parallel import Stop, StoppableReader
 from kobuild.registry.pull import RepositoryReader
 from kobuild.registry.scopes import Scopes
-from kobuild.registry.sessions import CHUNK_BYTES, Session, Uploads
-from kobuild.streams import CHUNK_BYTES as READ_BYTES
-from kobuild.streams import Readable
+from kobuild.registry.sessions import Session, Uploads
+from kobuild.streams import CHUNK_BYTES, Readable
 from kobuild.transport import Body
 
 _ATTEMPTS: Final = 6
 """How often a blob's upload may fail without one more chunk stored."""
 _TOO_LARGE: Final = 413
-_SMALL_CHUNK_BYTES: Final = CHUNK_BYTES // 4
-"""What a proxy that refuses large bodies may let pass."""
+_LARGE_BYTES: Final = 4 * 1024 * 1024
+_LARGE_UPLOADS: Final = 4
+"""How many blobs beyond `_LARGE_BYTES` go at once: more would share one line, and each take longer for it."""
 _REFUSED_CHUNK: Final = (400, 404, 405, 416)
 """Answers to a chunk after which the whole may still be taken."""
 
@@ -52,6 +53,7 @@ class BlobPusher:
         self._reader = RepositoryReader(connection, repository, scopes)
         self._uploads = Uploads(connection, repository, scopes)
         self._unmountable: set[Repository] = set()
+        self._large_uploads = threading.Semaphore(_LARGE_UPLOADS)
 
     def push(self, blob: Blob, mount_from: Repository | None, transfer: Transfer) -> tuple[Outcome, int]:
         """See to it that the blob is there; returns how, and the bytes sent.
@@ -71,10 +73,17 @@ class BlobPusher:
                 self._uploads.cancel(digest, session)
             transfer.done(Outcome.EXISTING.value)
             return Outcome.EXISTING, 0
-        upload = _Upload(self._connection, self._reader, self._uploads, blob, _Counter(transfer, self._stop))
-        upload.run(session or self._uploads.start(digest))
+        sent = self._upload(blob, session, transfer)
         transfer.done()
-        return Outcome.UPLOADED, upload.sent
+        return Outcome.UPLOADED, sent
+
+    def _upload(self, blob: Blob, session: Session | None, transfer: Transfer) -> int:
+        """Send the blob; returns the bytes sent."""
+        with self._large_uploads if blob.descriptor.size > _LARGE_BYTES else contextlib.nullcontext():
+            self._stop.check()
+            upload = _Upload(self._connection, self._reader, self._uploads, blob, _Counter(transfer, self._stop))
+            upload.run(session or self._uploads.start(blob.descriptor.digest))
+            return upload.sent
 
     def _has(self, blob: Blob) -> bool:
         try:
@@ -149,7 +158,7 @@ class _Upload:
         if self._is_there():
             return None
         if error.status == _TOO_LARGE:
-            session = replace(session, chunk_bytes=_SMALL_CHUNK_BYTES)
+            session = replace(session, chunk_bytes=session.chunk_bytes // 4)
         self._chunked = self._size > session.chunk_bytes and not refused_chunk
         known = self._uploads.status(self._digest, session) if self._chunked else None
         if known is not None and known.offset <= self._size:
@@ -230,7 +239,7 @@ class _CountingReader:
 def _read_exactly(reader: Readable, count: int) -> bytes:
     parts: list[bytes] = []
     missing = count
-    while missing and (data := reader.read(min(READ_BYTES, missing))):
+    while missing and (data := reader.read(min(CHUNK_BYTES, missing))):
         parts.append(data)
         missing -= len(data)
     if missing:
@@ -240,4 +249,4 @@ def _read_exactly(reader: Readable, count: int) -> bytes:
 
 def _skip(reader: Readable, count: int) -> None:
     while count > 0:
-        count -= len(_read_exactly(reader, min(READ_BYTES, count)))
+        count -= len(_read_exactly(reader, min(CHUNK_BYTES, count)))

@@ -38,6 +38,8 @@ class FaultProxy:
         self.delay_seconds = 0.0
         self.lines: list[str] = []
         self.connections = 0
+        self.most_at_once = 0
+        self._at_once = 0
         self._lock = threading.Lock()
         self._server = _Server(("127.0.0.1", 0), _handler(self))
         self.host = f"127.0.0.1:{self._server.server_address[1]}"
@@ -48,7 +50,7 @@ class FaultProxy:
         """Count from 1 again, under another plan."""
         with self._lock:
             self.lines.clear()
-            self.connections = 0
+            self.connections = self.most_at_once = 0
             self.plan = plan
 
     def count(self, line: str) -> Break | None:
@@ -56,6 +58,15 @@ class FaultProxy:
         with self._lock:
             self.lines.append(line)
             return self.plan(len(self.lines))
+
+    def wait(self) -> None:
+        """Delay one request, and note how many wait with it."""
+        with self._lock:
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+        time.sleep(self.delay_seconds)
+        with self._lock:
+            self._at_once -= 1
 
     def close(self) -> None:
         self._server.shutdown()
@@ -111,7 +122,7 @@ def _handler(proxy: FaultProxy) -> type[socketserver.StreamRequestHandler]:
             line = head.split(b"\r\n", 1)[0].decode()
             fault = proxy.count(line.rpartition(" ")[0])
             if proxy.delay_seconds:
-                time.sleep(proxy.delay_seconds)
+                proxy.wait()
             if fault is Break.REFUSED:
                 raise _BrokenError
             length = _length(head)

@@ -15,18 +15,25 @@ from kobuild.oci.descriptor import Descriptor
 from kobuild.oci.digest import Digest
 from kobuild.oci.mediatypes import OCI_LAYER
 from kobuild.oci.reference import Reference
-from kobuild.registry import PushResult, RegistryClient
+from kobuild.registry import PushResult, RegistryClient, sessions
 from kobuild.registry.endpoints import resolve_location, with_query
 from kobuild.registry.hints import hint_for
-from kobuild.registry.sessions import CHUNK_BYTES, chunk_bytes, stored_bytes
+from kobuild.registry.sessions import chunk_bytes, stored_bytes
 from tests.support.fakeregistry import Behaviour, FakeRegistry, Fault, is_request, run_fake
 from tests.support.images import make_image, random_image
 from tests.support.recorders import RecordingReporter
 from tests.support.scripted import Reply, Seen, serve
 from tests.unit.registry.conftest import make_client
 
+CHUNK_BYTES = 256 * 1024
+"""Chunks are this small here, so that blobs of several need not be large."""
 BIG = bytes(2 * CHUNK_BYTES + 12345)
 """More than two chunks."""
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "CHUNK_BYTES", CHUNK_BYTES)
 
 
 @pytest.fixture
@@ -175,9 +182,9 @@ def test_a_registry_without_chunks_gets_the_whole_again(fake: FakeRegistry, clie
 def test_a_proxy_that_refuses_large_bodies_is_passed_in_small_chunks(
     fake: FakeRegistry, client: RegistryClient
 ) -> None:
-    fake.behaviour.largest_body = 5 * 1024 * 1024
+    fake.behaviour.largest_body = CHUNK_BYTES // 3
     push(client, fake, big_image())
-    assert max(len(seen.body) for seen in fake.log if seen.method == "PATCH") == 4 * 1024 * 1024
+    assert max(len(seen.body) for seen in fake.log if seen.method == "PATCH") == CHUNK_BYTES // 4
 
 
 def test_an_upload_that_never_works_ends(fake: FakeRegistry, client: RegistryClient) -> None:
