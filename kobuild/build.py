@@ -23,7 +23,7 @@ from kobuild.oci.digest import Digest
 from kobuild.oci.mediatypes import Compression, Family
 from kobuild.oci.platforms import Platform
 from kobuild.settings.model import Settings, ToolSettings
-from kobuild.sources.download import open_artifact
+from kobuild.sources.download import open_artifact, stop_all
 from kobuild.sources.path import is_directory, resolve_path, tree_digest
 from kobuild.streams import HashingWriter, Writable
 from kobuild.workshop import Workshop
@@ -78,6 +78,7 @@ def build(
             _raise_first_failure([*bases.values(), *layers])
         except BaseException:
             workshop.cancelled.set()
+            stop_all()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     made = tuple(layer.result() for layer in layers)
