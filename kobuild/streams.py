@@ -7,7 +7,9 @@ import errno
 import hashlib
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
@@ -110,6 +112,28 @@ class HashingWriter:
     def digest(self) -> Digest:
         """The digest of all that was written so far."""
         return Digest("sha256", self._hasher.hexdigest())
+
+
+class StoppedError(Exception):
+    """Work in a thread was told to stop; it never reaches a person, since what stopped it does."""
+
+
+class _StoppableReader:
+    def __init__(self, source: Readable, stopped: threading.Event) -> None:
+        self._source = source
+        self._stopped = stopped
+
+    def read(self, size: int = -1, /) -> bytes:
+        if self._stopped.is_set():
+            raise StoppedError
+        return self._source.read(size)
+
+
+@contextlib.contextmanager
+def stoppable(source: AbstractContextManager[Readable], stopped: threading.Event) -> Iterator[Readable]:
+    """The opened `source`, whose reads raise StoppedError once `stopped` is set."""
+    with source as opened:
+        yield _StoppableReader(opened, stopped)
 
 
 def copy(source: Readable, sink: Writable) -> int:

@@ -77,6 +77,8 @@ class VerifyReport:
     """Of what the place's name points at; None where that could not be read."""
     platforms: tuple[PlatformReport, ...]
     findings: tuple[Finding, ...]
+    notes: tuple[Finding, ...]
+    """What is odd in the base and harms nobody."""
     blobs: int
     """Blobs and documents that were read and hashed."""
     size: int
@@ -129,6 +131,7 @@ def verify(
         digest=validation.root.digest if validation.root is not None else None,
         platforms=tuple(reports),
         findings=tuple(dict.fromkeys(findings)),
+        notes=validation.notes,
         blobs=validation.blobs,
         size=validation.size,
         uncompressed_size=validation.uncompressed_size,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,7 +18,6 @@ from kobuild.errors import (
     NotFound,
     SizeMismatch,
 )
-from kobuild.image.store import ImageStore
 from kobuild.oci.descriptor import Descriptor
 from kobuild.oci.digest import Digest
 from kobuild.oci.mediatypes import Compression
@@ -34,6 +34,9 @@ _BY_SUFFIX: Final = {
     ".zstd": Compression.ZSTD,
 }
 
+OpenBlob = Callable[[Descriptor], AbstractContextManager[Readable]]
+"""ImageStore's `open`: the reader raises IntegrityError at its end."""
+
 Observer = Callable[[Iterator[bytes]], None]
 """Takes a layer's uncompressed tar in chunks; it may stop early, and what it raises as ArchiveError is a finding."""
 
@@ -49,11 +52,11 @@ class BlobCheck:
     """Bytes of the tar inside; 0 for what is no layer."""
 
 
-def check_blob(store: ImageStore, descriptor: Descriptor, place: str, reporter: Reporter) -> BlobCheck:
+def check_blob(opener: OpenBlob, descriptor: Descriptor, place: str, reporter: Reporter) -> BlobCheck:
     """Check a blob's size and digest."""
     tap = _Tap(reporter, descriptor)
     try:
-        with store.open(descriptor) as file:
+        with opener(descriptor) as file:
             tap.drain(file)
     except (IntegrityError, LayoutError, NotFound) as error:
         return BlobCheck((describe(error, place),), tap.count)
@@ -63,7 +66,7 @@ def check_blob(store: ImageStore, descriptor: Descriptor, place: str, reporter: 
 
 
 def check_layer(
-    store: ImageStore,
+    opener: OpenBlob,
     descriptor: Descriptor,
     diff_id: Digest,
     *,
@@ -78,7 +81,7 @@ def check_layer(
     tap = _Tap(reporter, descriptor)
     hasher = HashingWriter(None)
     try:
-        with store.open(descriptor) as file:
+        with opener(descriptor) as file:
             findings = _read_layer(tap.over(file), descriptor, place, hasher, observer)
     except (IntegrityError, LayoutError, NotFound) as error:
         return BlobCheck((describe(error, place),), tap.count, hasher.size)

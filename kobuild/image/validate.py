@@ -2,7 +2,7 @@
 
     every blob      its size and digest; a layer's compression and diff ID too
     each document   its media type is the one it was listed under
-    each image      as many diff IDs as layers, history that fits them, one family of media types
+    each image      as many diff IDs as layers, one family of media types; and history that fits, else a note
     an index        each entry's platform is the one of its image's config, no platform twice, one family
 
 What it finds is collected, never raised; only failures that say nothing of the image (no such place, a refused login, a
@@ -11,9 +11,11 @@ broken network) are raised.
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,6 +42,7 @@ from kobuild.oci.manifest import Manifest
 from kobuild.oci.mediatypes import Family
 from kobuild.oci.platforms import Platform
 from kobuild.progress import NullReporter, Reporter
+from kobuild.streams import Readable, stoppable
 
 _JOBS: Final = 4
 _MAX_DEPTH: Final = 4
@@ -71,6 +74,8 @@ class Validation:
     """None where even that could not be read."""
     images: tuple[FoundImage, ...]
     findings: tuple[Finding, ...]
+    notes: tuple[Finding, ...]
+    """What is odd and harms nobody: history that does not fit the layers, which many bases have."""
     blobs: int
     """Different blobs and documents that were read."""
     size: int
@@ -98,6 +103,7 @@ def validate(store: ImageStore, *, observe: Observe | None = None, reporter: Rep
         root=documents.root,
         images=tuple(documents.images),
         findings=tuple(dict.fromkeys(findings)),
+        notes=tuple(note for image in documents.images for note in check_history(image)),
         blobs=len(documents.sizes) + len(checks),
         size=sum(documents.sizes.values()) + sum(check.size for check in checks),
         uncompressed_size=sum(check.uncompressed_size for check in checks),
@@ -179,6 +185,11 @@ class _Work:
         self._store = store
         self._observe = observe
         self._reporter = reporter
+        self._stopped = threading.Event()
+        """Set after an error or an interrupt: what is being read then ends at its next chunk."""
+
+    def _open(self, descriptor: Descriptor) -> AbstractContextManager[Readable]:
+        return stoppable(self._store.open(descriptor), self._stopped)
 
     def run(self, documents: _Documents) -> list[BlobCheck]:
         """Check every blob that was not read as a document, the largest first; results in the manifests' order."""
@@ -189,6 +200,9 @@ class _Work:
             for key in sorted(jobs, key=lambda key: -key[0].size):
                 futures[key] = pool.submit(jobs[key])
             return [futures[key].result() for key in jobs]
+        except BaseException:
+            self._stopped.set()
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -210,7 +224,7 @@ class _Work:
         return jobs
 
     def _blob_job(self, descriptor: Descriptor, place: str) -> Callable[[], BlobCheck]:
-        return lambda: check_blob(self._store, descriptor, place, self._reporter)
+        return lambda: check_blob(self._open, descriptor, place, self._reporter)
 
     def _layer_job(self, image: FoundImage, number: int, diff_id: Digest | None) -> Callable[[], BlobCheck]:
         descriptor, place = image.manifest.layers[number], layer_place(image, number)
@@ -218,7 +232,7 @@ class _Work:
             return self._blob_job(descriptor, place)
         observer = self._observe(image, number) if self._observe is not None else None
         return lambda: check_layer(
-            self._store, descriptor, diff_id, place=place, reporter=self._reporter, observer=observer
+            self._open, descriptor, diff_id, place=place, reporter=self._reporter, observer=observer
         )
 
 
@@ -233,13 +247,19 @@ def check_image(image: FoundImage) -> Iterator[Finding]:
     place = f"image {manifest.digest}{_of(image.platform)}"
     if len(config.diff_ids) != len(manifest.layers):
         yield _differ(f"{place}: diff IDs in the config", f"{len(manifest.layers)}, one a layer", len(config.diff_ids))
-    lines = [line for line in config.history if not line.get("empty_layer")]
-    if config.history and len(lines) != len(manifest.layers):
-        yield _differ(f"{place}: history of layers", f"{len(manifest.layers)} lines, one a layer", len(lines))
     types = [manifest.config.media_type, *(layer.media_type for layer in manifest.layers)]
     yield from _check_family(place, manifest.family, types)
     if image.entry is not None and image.entry.platform is not None:
         yield from _check_platform(place, image.entry.platform, config)
+
+
+def check_history(image: FoundImage) -> Iterator[Finding]:
+    """History with more or fewer lines than there are layers; config.md asks for one a layer, or for none at all."""
+    lines = [line for line in image.config.history if not line.get("empty_layer")]
+    count = len(image.manifest.layers)
+    if image.config.history and len(lines) != count:
+        place = f"image {image.manifest.digest}{_of(image.platform)}: history of layers"
+        yield _differ(place, f"{count} lines, one a layer", len(lines))
 
 
 def _check_platform(place: str, named: Platform, config: ImageConfig) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from kobuild.oci.index import Index
 from kobuild.oci.manifest import Manifest
 from kobuild.progress import NullReporter, Reporter
 from kobuild.store.layout import INDEX_FILE, LAYOUT_FILE, LAYOUT_VERSION, Layout, blob_name
-from kobuild.streams import CHUNK_BYTES, VerifyingReader, atomic_file, atomic_write, disk_errors
+from kobuild.streams import CHUNK_BYTES, VerifyingReader, atomic_file, atomic_write, disk_errors, stoppable
 
 DEFAULT_NAME: Final = "latest"
 """What a layout's image is called where nobody says; umoci looks for it by itself."""
@@ -159,25 +160,29 @@ def _write_if_other(path: Path, data: bytes) -> None:
 
 def _write_blobs(folder: Path, blobs: Mapping[Digest, Blob], reporter: Reporter) -> list[Blob]:
     """Copy what is missing or damaged, several at once; returns what was copied."""
+    stopped = threading.Event()
 
     def write(blob: Blob) -> bool:
-        return _write_blob(folder / blob_name(blob.descriptor.digest), blob, reporter)
+        return _write_blob(folder / blob_name(blob.descriptor.digest), blob, reporter, stopped)
 
     pool = ThreadPoolExecutor(max_workers=_JOBS, thread_name_prefix="kobuild-layout")
     try:
         return [blob for blob, copied in zip(blobs.values(), pool.map(write, blobs.values()), strict=True) if copied]
+    except BaseException:
+        # After an error, or Ctrl-C, blobs that are being copied stop, and others are not begun.
+        stopped.set()
+        raise
     finally:
-        # After an error, or Ctrl-C, blobs that were not begun are not begun any more.
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _write_blob(path: Path, blob: Blob, reporter: Reporter) -> bool:
+def _write_blob(path: Path, blob: Blob, reporter: Reporter, stopped: threading.Event) -> bool:
     if _is_good(path, blob.descriptor):
         return False
     descriptor = blob.descriptor
     transfer = reporter.transfer(f"write {descriptor.digest.short}", descriptor.size)
     # A BlobSource verifies what it hands out, and raises before the file gets its name; here the bytes only pass.
-    with blob.source.open() as source, atomic_file(path) as file:
+    with stoppable(blob.source.open(), stopped) as source, atomic_file(path) as file:
         while data := source.read(CHUNK_BYTES):
             file.write(data)
             transfer.advance(len(data))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,12 +16,14 @@ from kobuild.errors import DigestMismatch, SizeMismatch, StorageError
 from kobuild.oci.digest import Digest
 from kobuild.streams import (
     HashingWriter,
+    StoppedError,
     VerifyingReader,
     atomic_file,
     atomic_write,
     copy,
     disk_errors,
     read_bounded,
+    stoppable,
 )
 
 DATA = b"0123456789" * 1000
@@ -101,6 +105,15 @@ def test_what_is_written_is_hashed_and_counted() -> None:
     assert copy(io.BytesIO(DATA), writer) == len(DATA)
     assert (writer.size, writer.digest, sink.getvalue()) == (len(DATA), Digest.of(DATA), DATA)
     assert HashingWriter(None).write(memoryview(DATA)) == len(DATA)
+
+
+def test_reading_can_be_stopped() -> None:
+    stopped = threading.Event()
+    with stoppable(contextlib.nullcontext(Trickle(DATA)), stopped) as source:
+        assert source.read(10) == DATA[:10]
+        stopped.set()
+        with pytest.raises(StoppedError):
+            source.read(10)
 
 
 def test_bounded_reading_stops_at_its_bound() -> None:

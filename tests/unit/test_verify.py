@@ -160,6 +160,14 @@ def test_the_order_of_variables_counts(tmp_path: Path) -> None:
     assert "config.Env: expected" in finding
 
 
+def test_a_base_whose_history_does_not_fit_is_noted_and_no_more(tmp_path: Path) -> None:
+    base = random_image(1)
+    base = swap_config(base, {**base.config.value(), "history": []})
+    report = verify(Layout.folder(layout_of(tmp_path / "out", make(base))), [expect(base)])
+    report.raise_for_findings()
+    assert len(report.notes) == 1
+
+
 def swap_config(image: Image, value: Mapping[str, Any]) -> Image:
     """The same layers under another config, with a manifest that fits it."""
     annotations = dict(image.manifest.annotations)

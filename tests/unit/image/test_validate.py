@@ -7,13 +7,14 @@ import json
 import random
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kobuild.errors import Finding, LayoutMissing
+from kobuild.errors import Finding, LayoutMissing, StorageError
 from kobuild.image.blobs import BytesSource
 from kobuild.image.image import Image
 from kobuild.image.mutate import gather
@@ -29,6 +30,7 @@ from kobuild.oci.platforms import Platform
 from kobuild.store.dockerarchive import DockerArchive, write_docker_archive
 from kobuild.store.layout import Layout
 from kobuild.store.ociarchive import write_oci_archive
+from kobuild.streams import Readable
 from tests.support.images import AMD64, ARM64, layout_of, make_image, make_layer, make_tar, random_image
 
 
@@ -188,17 +190,19 @@ def test_fewer_diff_ids_than_layers(tmp_path: Path) -> None:
     assert len(check(folder).findings) == 2
 
 
-def test_history_that_does_not_fit(tmp_path: Path) -> None:
+def test_history_that_does_not_fit_is_noted(tmp_path: Path) -> None:
     image = with_config_changed(random_image(1), lambda value: value["history"].append({"created_by": "x"}))
-    assert "history of layers: expected 2 lines, one a layer, found 3" in str(
-        only(check(layout_of(tmp_path / "out", image)))
-    )
+    result = check(layout_of(tmp_path / "out", image))
+    assert result.findings == ()
+    [note] = result.notes
+    assert "history of layers: expected 2 lines, one a layer, found 3" in str(note)
 
 
 @pytest.mark.parametrize("history", [[], None, [{"empty_layer": True}, {}, {"empty_layer": True}, {}]])
 def test_history_that_fits(tmp_path: Path, history: object) -> None:
     image = with_config_changed(random_image(1), lambda value: value.update(history=history))
-    assert check(layout_of(tmp_path / "out", image)).findings == ()
+    result = check(layout_of(tmp_path / "out", image))
+    assert (result.findings, result.notes) == ((), ())
 
 
 def test_families_that_are_mixed(tmp_path: Path) -> None:
@@ -327,3 +331,18 @@ def test_an_observer_may_stop_early(tmp_path: Path) -> None:
     result = validate(Layout.folder(folder), observe=lambda _image, _number: lambda _chunks: None)
     assert result.findings == ()
     assert result.uncompressed_size == 2 * 10240
+
+
+class Broken(Layout):
+    """A layout on a disk that fails, which says nothing of the image."""
+
+    def open(self, descriptor: Descriptor) -> AbstractContextManager[Readable]:
+        if descriptor.media_type == mediatypes.OCI_LAYER_GZIP:
+            raise StorageError("read: Input/output error")
+        return super().open(descriptor)
+
+
+def test_a_failing_disk_is_no_finding(tmp_path: Path) -> None:
+    folder = layout_of(tmp_path / "out", random_image(1))
+    with pytest.raises(StorageError):
+        validate(Broken("oci:x", Layout.folder(folder).files))
