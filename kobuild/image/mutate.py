@@ -127,11 +127,19 @@ def gather(images: Sequence[Image], *, annotations: Mapping[str, str] | None = N
     """
     if len(images) == 1 and not indexed:
         return ImageSet(tuple(images), None)
-    families = {image.manifest.family for image in images}
-    family = Family.DOCKER if families == {Family.DOCKER} else Family.OCI
-    alike = tuple(images) if len(families) == 1 else tuple(as_oci(image) for image in images)
-    manifests = tuple(image.descriptor for image in alike)
-    return ImageSet(alike, Index.build(media_type=family.index, manifests=manifests, annotations=annotations))
+    same = alike(images)
+    media_type = same[0].manifest.family.index
+    manifests = tuple(image.descriptor for image in same)
+    return ImageSet(same, Index.build(media_type=media_type, manifests=manifests, annotations=annotations))
+
+
+def alike(images: Sequence[Image]) -> tuple[Image, ...]:
+    """The same images in one family: OCI's, unless all are Docker's.
+
+    Bases are best made alike before they are edited: a Docker manifest that becomes OCI later has lost its annotations.
+    """
+    is_mixed = len({image.manifest.family for image in images}) > 1
+    return tuple(as_oci(image) for image in images) if is_mixed else tuple(images)
 
 
 def _edit_environment(runtime: dict[str, Any], edits: ConfigEdits) -> None:

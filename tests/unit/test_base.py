@@ -25,6 +25,7 @@ from kobuild.oci.mediatypes import OCI_INDEX, OCI_MANIFEST, Family
 from kobuild.oci.platforms import Platform
 from kobuild.oci.reference import Reference
 from kobuild.store.cache import Cache
+from kobuild.store.ociarchive import write_oci_archive
 from kobuild.streams import Readable
 from tests.support.images import AMD64, ARM64, layout_of, random_image
 
@@ -353,10 +354,11 @@ def no_registry(reference: Reference) -> ImageStore:
     raise AssertionError(reference)
 
 
-@pytest.mark.parametrize("name", ["oci:base", "oci:base:latest"])
-def test_a_layout_is_a_base(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["oci:base", "oci:base:latest", "oci-archive:base.tar", "oci-archive:base.tar:latest"])
+def test_a_local_place_is_a_base(tmp_path: Path, name: str) -> None:
     images = [random_image(1), random_image(2, platform=ARM64)]
     layout_of(tmp_path / "base", *images)
+    write_oci_archive(tmp_path / "base.tar", gather(images))
 
     def opener(text: str) -> ImageStore:
         return open_store(text, folder=tmp_path, open_registry=no_registry)
