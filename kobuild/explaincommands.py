@@ -8,12 +8,17 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from kobuild.base import open_store
 from kobuild.errors import UsageError
+from kobuild.explain.diffmarkdown import diff_markdown
+from kobuild.explain.diffview import diff_json, diff_text
+from kobuild.explain.imagediff import compare
 from kobuild.explain.imagetree import inspect_image
+from kobuild.explain.subjects import open_subject
 from kobuild.explain.treeview import tree_json, tree_text
 from kobuild.image.store import ImageStore
 from kobuild.oci.platforms import Platform
@@ -23,11 +28,16 @@ from kobuild.registry import RegistryClient, RegistryStore
 from kobuild.report import reporting
 from kobuild.transport import Transport
 
+EXIT_NEWS: Final = 4
+"""With --check: something differs, or something could move."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What it takes to read images, without any settings."""
 
+    folder: Path
+    """What relative paths are relative to."""
     reporter: Reporter
     open: Callable[[str], ImageStore]
     """Opens `oci:DIR`, `oci-archive:FILE`, `docker-archive:FILE` or a reference."""
@@ -47,7 +57,8 @@ def _reading(arguments: argparse.Namespace) -> Iterator[Reading]:
             return RegistryStore(client, reference)
 
         try:
-            yield Reading(reporter, lambda text: open_store(text, folder=folder, open_registry=open_registry))
+            opener = partial(open_store, folder=folder, open_registry=open_registry)
+            yield Reading(folder, reporter, opener)
         finally:
             transport.close()
 
@@ -64,6 +75,25 @@ def _print(text: str) -> None:
 
 def _print_json(value: Mapping[str, Any]) -> None:
     print(json.dumps(value, indent=2))
+
+
+def run_diff(arguments: argparse.Namespace) -> int:
+    """Show what differs between two images or locks; with --check, exit 4 where something does."""
+    with _reading(arguments) as reading:
+        old, new = (open_subject(text, reading.folder, reading.open) for text in (arguments.old, arguments.new))
+        diff = compare(
+            old,
+            new,
+            platforms=_platforms(arguments),
+            files=arguments.files > 0,
+            shared=arguments.shared,
+            reporter=reading.reporter,
+        )
+        if arguments.json:
+            _print_json(diff_json(diff))
+        else:
+            _print((diff_markdown if arguments.markdown else diff_text)(diff, arguments.files))
+    return EXIT_NEWS if arguments.check and not diff.is_empty else 0
 
 
 def run_inspect(arguments: argparse.Namespace) -> int:
