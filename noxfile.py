@@ -63,7 +63,8 @@ def kobuild(session: nox.Session, command: str) -> None:
     if is_stale(environment, wanted):
         session.run(str(python), "-m", "pip", "install", "--quiet", *wanted, external=True)
         confirm(environment)
-    session.run(str(python), "-m", "kobuild", command, *session.posargs, external=True)
+    # By default nox mixes both streams; the result on standard output is for machines.
+    session.run(str(python), "-m", "kobuild", command, *session.posargs, external=True, stderr=None)
 
 
 @nox.session(tags=["kobuild"], venv_backend="none")

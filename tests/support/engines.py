@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,9 @@ from tests.support.programs import require_program
 
 def run(*command: str, cwd: Path | None = None) -> str:
     """Run a program to its end, insist that it went well, and return its standard output."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+    # The container programs refuse to start where DOCKER_CONFIG names a folder without a file.
+    environ = {name: value for name, value in os.environ.items() if name != "DOCKER_CONFIG"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=environ)
     assert done.returncode == 0, f"{' '.join(command)}: exit {done.returncode}\n{done.stdout}{done.stderr}"
     return done.stdout
 
