@@ -16,8 +16,10 @@ from kobuild.progress import NullReporter, Reporter
 from kobuild.registry.connection import Connection
 from kobuild.registry.credentials import Keychain
 from kobuild.registry.keychain import default_keychain
+from kobuild.registry.mirrors import MirroredReader, Mirrors
 from kobuild.registry.pull import RepositoryReader
 from kobuild.registry.push import PushResult, RepositoryPush
+from kobuild.registry.referrers import Referrers
 from kobuild.streams import Readable
 from kobuild.transport import Transport
 
@@ -25,9 +27,12 @@ from kobuild.transport import Transport
 class RegistryClient:
     """Reads from and writes to registries; one for a whole process, which keeps connections, challenges and tokens."""
 
-    def __init__(self, transport: Transport, keychain: Keychain | None = None) -> None:
-        """`keychain` None is the usual one: files, helpers and environment."""
+    def __init__(
+        self, transport: Transport, keychain: Keychain | None = None, *, mirrors: Mirrors | None = None
+    ) -> None:
+        """`keychain` None is the usual one: files, helpers and environment. `mirrors` are for reading alone."""
         self._connection = Connection(transport, default_keychain() if keychain is None else keychain)
+        self._mirrors = mirrors or Mirrors()
 
     def get_manifest(self, reference: Reference) -> Manifest | Index:
         """What a reference points at, digest checked; raises NotFound, AuthError, RegistryError, IntegrityError."""
@@ -48,6 +53,10 @@ class RegistryClient:
     def read_range(self, repository: Repository, descriptor: Descriptor, start: int, size: int) -> bytes:
         """A part of a blob, which no digest covers: the caller must know what it should be."""
         return self._reader(repository).read_range(descriptor, start, size)
+
+    def referrers(self, repository: Repository) -> Referrers:
+        """The artifacts that refer to manifests of a repository: to be found, pushed, and copied elsewhere."""
+        return Referrers(self._connection, repository)
 
     def push(
         self,
@@ -73,7 +82,7 @@ class RegistryClient:
         return result
 
     def _reader(self, repository: Repository) -> RepositoryReader:
-        return RepositoryReader(self._connection, repository)
+        return MirroredReader(self._connection, self._mirrors.places(repository))
 
 
 def _by_repository(image_set: ImageSet, targets: Sequence[Reference]) -> dict[Repository, list[Reference]]:

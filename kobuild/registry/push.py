@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from kobuild.errors import AuthError, DigestMismatch, PushRefused, RegistryError
+from kobuild.errors import AuthError, PushRefused
 from kobuild.image.blobs import Blob
 from kobuild.image.image import Image, ImageSet
 from kobuild.oci import mediatypes
@@ -15,13 +15,12 @@ from kobuild.oci.index import Index
 from kobuild.oci.manifest import Manifest
 from kobuild.oci.reference import Reference, Repository
 from kobuild.progress import Reporter
-from kobuild.registry.connection import Call, Connection
+from kobuild.registry.connection import Connection
+from kobuild.registry.manifests import ManifestWriter
 from kobuild.registry.parallel import Stop, run_all
 from kobuild.registry.pull import RepositoryReader
 from kobuild.registry.scopes import Scopes, join_scopes, pull_scope, push_scope
 from kobuild.registry.upload import BlobPusher, Outcome
-
-_MANIFEST_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,8 @@ class RepositoryPush:
             return result
         if not unchanged:
             result = self._push_content(result, also_in)
-        run_all([partial(self._put, self._set.root, target.identifier) for target in moving], self._stop)
+        put = ManifestWriter(self._connection, self._repository, self._scopes).put
+        run_all([partial(put, self._set.root, target.identifier) for target in moving], self._stop)
         return result
 
     def _heads(self, targets: Sequence[Reference], wider: Scopes) -> list[Descriptor | None]:
@@ -129,8 +129,9 @@ class RepositoryPush:
             images = [image for image, is_there in zip(images, there, strict=True) if not is_there]
         outcomes = self._push_blobs(images, also_in)
         if self._set.index is not None:
+            put = ManifestWriter(self._connection, self._repository, self._scopes).put
             manifests = [image.manifest for image in images]
-            run_all([partial(self._put, item, str(item.digest)) for item in manifests], self._stop)
+            run_all([partial(put, item, str(item.digest)) for item in manifests], self._stop)
         kinds = [outcome for outcome, _ in outcomes]
         return PushResult(
             result.descriptor,
@@ -166,38 +167,6 @@ class RepositoryPush:
 
     def _is_mountable(self, source: Repository | None) -> bool:
         return source is not None and source.registry == self._repository.registry and source != self._repository
-
-    def _put(self, document: Manifest | Index, identifier: str) -> None:
-        """Store a manifest under a tag or its digest; after a refusal, what is there decides: an answer may be lost."""
-        place = f"{self._repository}{'@' if ':' in identifier else ':'}{identifier}"
-        call = Call(
-            f"push manifest {place}",
-            self._repository,
-            "PUT",
-            f"manifests/{identifier}",
-            self._scopes,
-            {"Content-Type": document.media_type},
-            document.raw,
-            (201, 200, 202, 204),
-            read_seconds=_MANIFEST_SECONDS,
-        )
-        try:
-            with self._connection.send(call) as response:
-                stored = response.headers.get("Docker-Content-Digest")
-        except RegistryError:
-            if not self._points_here(document, identifier):
-                raise
-            return
-        if stored is not None and stored.startswith("sha256:") and stored != str(document.digest):
-            raise DigestMismatch(f"push manifest {place}", expected=str(document.digest), actual=stored)
-
-    def _points_here(self, document: Manifest | Index, identifier: str) -> bool:
-        """Whether the registry has the manifest under that name, whatever it answered."""
-        try:
-            found = self._reader.head_manifest(identifier)
-        except RegistryError:
-            return False
-        return found is not None and found.digest == document.digest
 
 
 def _is_foreign(blob: Blob) -> bool:

@@ -1,0 +1,217 @@
+"""Artifacts that refer to an image: signatures, SBOMs, attestations (distribution-spec 1.1, "Referrers").
+
+A registry that lacks the referrers API gets the list as an index under the tag `sha256-HEX`, as the specification says
+("Referrers Tag Schema").
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+from urllib.parse import quote, urljoin
+
+from kobuild.errors import MalformedDocument, NotFound, PushRefused, RegistryError
+from kobuild.image.blobs import Blob, BytesSource
+from kobuild.oci import jsonio, mediatypes
+from kobuild.oci.descriptor import Descriptor
+from kobuild.oci.digest import Digest
+from kobuild.oci.index import Index
+from kobuild.oci.manifest import Manifest
+from kobuild.oci.reference import Repository
+from kobuild.progress import NullTransfer
+from kobuild.registry.connection import Call, Connection
+from kobuild.registry.manifests import ManifestWriter
+from kobuild.registry.parallel import Stop, run_all
+from kobuild.registry.pull import RepositoryReader
+from kobuild.registry.scopes import Scopes, pull_scope, push_scope
+from kobuild.registry.upload import BlobPusher
+from kobuild.streams import Readable
+
+_EMPTY: Final = b"{}"
+_EMPTY_CONFIG: Final = Descriptor(mediatypes.OCI_EMPTY, Digest.of(_EMPTY), len(_EMPTY), data=_EMPTY)
+_NEXT: Final = re.compile(r'<([^>]*)>\s*;(?:[^,]*;)?\s*rel="?next"?', re.IGNORECASE)
+_MAX_PAGES: Final = 100
+_TAG_ATTEMPTS: Final = 6
+_MAX_DEPTH: Final = 4
+"""A signature of an attestation of an image is two deep."""
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A manifest with a subject, and its blobs."""
+
+    manifest: Manifest
+    blobs: tuple[Blob, ...]
+
+    @classmethod
+    def make(
+        cls,
+        subject: Descriptor,
+        artifact_type: str,
+        blobs: Sequence[Blob],
+        annotations: Mapping[str, str] | None = None,
+    ) -> Artifact:
+        """An artifact about `subject`: an image manifest with an empty config (image-spec, manifest.md)."""
+        about = Descriptor(subject.media_type, subject.digest, subject.size)
+        manifest = Manifest.build(
+            media_type=mediatypes.OCI_MANIFEST,
+            config=_EMPTY_CONFIG,
+            layers=tuple(blob.descriptor for blob in blobs),
+            annotations=annotations or {},
+            subject=about,
+            artifact_type=artifact_type,
+        )
+        return cls(manifest, (*blobs, Blob(_EMPTY_CONFIG, BytesSource(_EMPTY))))
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """What a list of referrers says of it."""
+        plain = self.manifest.descriptor
+        kind = self.manifest.artifact_type or self.manifest.config.media_type
+        return Descriptor(
+            plain.media_type, plain.digest, plain.size, annotations=self.manifest.annotations, artifact_type=kind
+        )
+
+
+class Referrers:
+    """The referrers of one repository's manifests."""
+
+    def __init__(self, connection: Connection, repository: Repository) -> None:
+        self._connection = connection
+        self._repository = repository
+
+    def find(self, subject: Digest, artifact_type: str | None = None) -> tuple[Descriptor, ...]:
+        """What refers to a digest, of one type if one is named; empty where nothing does. Raises RegistryError."""
+        scopes = (pull_scope(self._repository),)
+        by_api = self._ask_api(subject, artifact_type, scopes)
+        found = self._read_tag(subject, scopes) if by_api is None else by_api
+        return tuple(item for item in found if artifact_type is None or item.artifact_type == artifact_type)
+
+    def push(self, artifact: Artifact) -> Descriptor:
+        """Push an artifact, and see to it that it is listed; returns its descriptor. Raises RegistryError."""
+        if artifact.manifest.subject is None:
+            raise PushRefused(f"push artifact {artifact.manifest.digest} to {self._repository}: it has no subject")
+        scopes = (push_scope(self._repository),)
+        stop = Stop()
+        pusher = BlobPusher(self._connection, self._repository, scopes, stop)
+        run_all([partial(_push_blob, pusher, blob, self._repository) for blob in artifact.blobs], stop)
+        writer = ManifestWriter(self._connection, self._repository, scopes)
+        headers = writer.put(artifact.manifest, str(artifact.manifest.digest))
+        if headers is None or "OCI-Subject" not in headers:
+            self._list_by_tag(artifact, artifact.manifest.subject.digest, writer, scopes)
+        return artifact.descriptor
+
+    def copy_to(self, target: Referrers, subject: Digest, artifact_type: str | None = None) -> tuple[Descriptor, ...]:
+        """Copy what refers to a digest, and what refers to that, into another repository; returns what was copied."""
+        copied: dict[Digest, Descriptor] = {}
+        waiting = [(item, 1) for item in self.find(subject, artifact_type)]
+        while waiting:
+            descriptor, depth = waiting.pop(0)
+            if descriptor.digest not in copied:
+                copied[descriptor.digest] = target.push(self._open(descriptor))
+                deeper = self.find(descriptor.digest) if depth < _MAX_DEPTH else ()
+                waiting.extend((item, depth + 1) for item in deeper)
+        return tuple(copied.values())
+
+    def _open(self, descriptor: Descriptor) -> Artifact:
+        """An artifact of this repository; raises MalformedDocument for an index, which is none that we copy."""
+        reader = RepositoryReader(self._connection, self._repository)
+        manifest = reader.manifest(str(descriptor.digest), descriptor.digest)
+        if not isinstance(manifest, Manifest):
+            raise MalformedDocument(f"artifact {self._repository}@{descriptor.digest}: an index cannot be copied")
+        blobs = {blob.digest: blob for blob in (*manifest.layers, manifest.config)}
+        held = (Blob(blob, _HeldBlob(reader, self._repository, blob)) for blob in blobs.values())
+        return Artifact(manifest, tuple(held))
+
+    def _ask_api(self, subject: Digest, artifact_type: str | None, scopes: Scopes) -> list[Descriptor] | None:
+        """The API's list, all its pages; None where the registry has no such API."""
+        path = f"referrers/{subject}" + (f"?artifactType={quote(artifact_type, safe='')}" if artifact_type else "")
+        found: list[Descriptor] = []
+        for _ in range(_MAX_PAGES):
+            page = self._ask_page(path, scopes)
+            if page is None:
+                return None
+            found.extend(page[0])
+            if page[1] is None:
+                return found
+            path = page[1]
+        raise RegistryError(f"list referrers of {self._repository}@{subject}: more than {_MAX_PAGES} pages")
+
+    def _ask_page(self, path: str, scopes: Scopes) -> tuple[Iterable[Descriptor], str | None] | None:
+        action = f"list referrers in {self._repository}"
+        call = Call(action, self._repository, "GET", path, scopes, headers={"Accept": mediatypes.OCI_INDEX})
+        try:
+            response, raw = self._connection.read(call, jsonio.MAX_DOCUMENT_BYTES)
+            index = Index.from_bytes(raw, what=f"referrers in {self._repository}")
+        except MalformedDocument:
+            # Some registries answer every unknown path with a page of their own.
+            return None
+        except RegistryError as error:
+            if error.status in (400, 404, 405, 501):
+                return None
+            raise
+        following = _NEXT.search(response.headers.get("Link", ""))
+        return index.manifests, urljoin(response.url, following[1]) if following else None
+
+    def _read_tag(self, subject: Digest, scopes: Scopes) -> tuple[Descriptor, ...]:
+        """The list under the fallback tag; empty where there is none."""
+        try:
+            found = RepositoryReader(self._connection, self._repository, scopes).manifest(fallback_tag(subject))
+        except NotFound:
+            return ()
+        return found.manifests if isinstance(found, Index) else ()
+
+    def _list_by_tag(self, artifact: Artifact, subject: Digest, writer: ManifestWriter, scopes: Scopes) -> None:
+        """Put the artifact into the fallback tag's list.
+
+        The protocol has no lock: two writers may each overwrite what the other added. So the list is read again after
+        each write, and written again until the artifact is in it.
+        """
+        for attempt in range(1, _TAG_ATTEMPTS + 1):
+            listed = self._read_tag(subject, scopes)
+            if any(item.digest == artifact.descriptor.digest for item in listed):
+                return
+            if attempt > 1:
+                problem = RegistryError(f"list {artifact.descriptor.digest} under {fallback_tag(subject)}: overwritten")
+                self._connection.transport.pause(problem, attempt)
+                listed = self._read_tag(subject, scopes)
+            index = Index.build(media_type=mediatypes.OCI_INDEX, manifests=(*listed, artifact.descriptor))
+            writer.put(index, fallback_tag(subject))
+        if all(item.digest != artifact.descriptor.digest for item in self._read_tag(subject, scopes)):
+            raise RegistryError(
+                f"list {artifact.descriptor.digest} in {self._repository}:{fallback_tag(subject)}: others overwrite it",
+                retryable=True,
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _HeldBlob:
+    """A blob of an artifact that is copied."""
+
+    reader: RepositoryReader
+    place: Repository
+    descriptor: Descriptor
+
+    @property
+    def repository(self) -> Repository | None:
+        """The repository that holds the blob."""
+        return self.place
+
+    def open(self) -> AbstractContextManager[Readable]:
+        """Open the bytes, verified."""
+        return self.reader.open_blob(self.descriptor)
+
+
+def fallback_tag(subject: Digest) -> str:
+    """The tag of the fallback list: `sha256-` and the hex digits, at most 64 of them."""
+    return f"{subject.algorithm}-{subject.hex[:64]}"
+
+
+def _push_blob(pusher: BlobPusher, blob: Blob, repository: Repository) -> None:
+    held = blob.source.repository
+    mount_from = held if held is not None and held.registry == repository.registry and held != repository else None
+    pusher.push(blob, mount_from, NullTransfer())

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from kobuild.errors import MalformedDocument, PushRefused, RegistryError
+from kobuild.image.blobs import Blob, BytesSource
+from kobuild.image.image import ImageSet
+from kobuild.image.mutate import gather
+from kobuild.oci import mediatypes
+from kobuild.oci.descriptor import Descriptor
+from kobuild.oci.digest import Digest
+from kobuild.oci.index import Index
+from kobuild.oci.manifest import Manifest
+from kobuild.oci.reference import Reference, Repository
+from kobuild.registry import Artifact, RegistryClient
+from kobuild.registry.referrers import fallback_tag
+from tests.support.fakeregistry import Behaviour, FakeRegistry, Fault, is_request, run_fake
+from tests.support.images import random_image
+from tests.support.registry import DockerRegistry, skopeo
+from tests.support.schemas import check_schema
+from tests.support.scripted import Reply, Seen
+
+SBOM = "application/spdx+json"
+SIGNATURE = "application/vnd.example.signature"
+
+
+def blob(data: bytes, media_type: str = SBOM) -> Blob:
+    return Blob(Descriptor(media_type, Digest.of(data), len(data)), BytesSource(data))
+
+
+def artifact(subject: Descriptor, kind: str = SBOM, content: bytes = b"content") -> Artifact:
+    return Artifact.make(subject, kind, [blob(content)], {"org.example.note": content.decode()})
+
+
+@pytest.fixture
+def images() -> ImageSet:
+    return gather([random_image(1)])
+
+
+def place(registry: DockerRegistry | FakeRegistry, name: str) -> Repository:
+    return Reference.parse(f"{registry.host}/{name}").repository
+
+
+@pytest.fixture(params=[True, False], ids=["with the API", "by tag"])
+def fake(request: pytest.FixtureRequest) -> Iterator[FakeRegistry]:
+    with run_fake(Behaviour(referrers=request.param)) as running:
+        yield running
+
+
+def test_artifacts_are_found_by_what_they_refer_to(
+    fake: FakeRegistry, client: RegistryClient, images: ImageSet
+) -> None:
+    client.push(images, [Reference(place(fake, "a"), "1")])
+    referrers = client.referrers(place(fake, "a"))
+    subject = images.descriptor.digest
+    assert referrers.find(subject) == ()
+    sbom, signature = artifact(images.descriptor), artifact(images.descriptor, SIGNATURE, b"signed")
+    assert referrers.push(sbom) == sbom.descriptor
+    referrers.push(signature)
+    referrers.push(sbom)
+    found = {item.digest: item for item in referrers.find(subject)}
+    assert set(found) == {sbom.manifest.digest, signature.manifest.digest}
+    assert found[sbom.manifest.digest].artifact_type == SBOM
+    assert found[sbom.manifest.digest].annotations == {"org.example.note": "content"}
+    assert [item.digest for item in referrers.find(subject, SIGNATURE)] == [signature.manifest.digest]
+    assert (("a", fallback_tag(subject)) in fake.manifests) is not fake.behaviour.referrers
+
+
+def test_referrers_are_copied_with_what_refers_to_them(
+    fake: FakeRegistry, registry: DockerRegistry, name: str, client: RegistryClient, images: ImageSet
+) -> None:
+    client.push(images, [Reference(place(fake, "a"), "1"), Reference(place(registry, name), "1")])
+    source, target = client.referrers(place(fake, "a")), client.referrers(place(registry, name))
+    sbom = artifact(images.descriptor)
+    source.push(sbom)
+    signature = artifact(sbom.manifest.descriptor, SIGNATURE, b"of the sbom")
+    source.push(signature)
+    copied = source.copy_to(target, images.descriptor.digest)
+    assert [item.digest for item in copied] == [sbom.manifest.digest, signature.manifest.digest]
+    assert [item.digest for item in target.find(images.descriptor.digest)] == [sbom.manifest.digest]
+    assert [item.digest for item in target.find(sbom.manifest.digest)] == [signature.manifest.digest]
+    layer = sbom.manifest.layers[0]
+    with client.open_blob(place(registry, name), layer) as reader:
+        assert reader.read() == b"content"
+
+
+def test_docker_registry_keeps_the_list_under_a_tag(
+    registry: DockerRegistry, name: str, client: RegistryClient, images: ImageSet
+) -> None:
+    where = place(registry, name)
+    client.push(images, [Reference(where, "1")])
+    sbom = artifact(images.descriptor)
+    client.referrers(where).push(sbom)
+    tag = fallback_tag(images.descriptor.digest)
+    raw = skopeo("inspect", "--raw", "--tls-verify=false", f"docker://{where}:{tag}")
+    assert json.loads(raw)["manifests"] == [sbom.descriptor.to_json()]
+
+
+def test_what_is_written_fits_the_schema(images: ImageSet) -> None:
+    made = artifact(images.descriptor)
+    check_schema(made.manifest.raw, "image-manifest-schema.json")
+    assert made.manifest.subject is not None
+    assert made.manifest.subject.digest == images.descriptor.digest
+    assert made.manifest.config.media_type == mediatypes.OCI_EMPTY
+
+
+def test_a_list_that_another_writer_overwrote_is_written_again(client: RegistryClient, images: ImageSet) -> None:
+    theirs = Index.build(media_type=mediatypes.OCI_INDEX, manifests=(random_image(9).descriptor,))
+    with run_fake() as fake:
+        tag = fallback_tag(images.descriptor.digest)
+        fake.add_manifest("a", "theirs", random_image(9).manifest.raw, mediatypes.OCI_MANIFEST)
+        handled, rounds = fake.respond, iter(range(100))
+
+        def respond(seen: Seen) -> Reply:
+            reply = handled(seen)
+            if seen.method == "PUT" and seen.path.endswith(tag) and next(rounds) < 2:
+                fake.add_manifest("a", tag, theirs.raw, theirs.media_type)
+            return reply
+
+        assert fake.server is not None
+        fake.server.respond = respond
+        sbom = artifact(images.descriptor)
+        client.referrers(place(fake, "a")).push(sbom)
+        found = client.referrers(place(fake, "a")).find(images.descriptor.digest)
+        assert [item.digest for item in found] == [random_image(9).descriptor.digest, sbom.manifest.digest]
+        fake.server.respond = lambda seen: _always_theirs(seen, handled(seen), fake, theirs, tag)
+        with pytest.raises(RegistryError, match="others overwrite it"):
+            client.referrers(place(fake, "a")).push(artifact(images.descriptor, content=b"other"))
+
+
+def _always_theirs(seen: Seen, reply: Reply, fake: FakeRegistry, theirs: Index, tag: str) -> Reply:
+    if seen.method == "PUT" and seen.path.endswith(tag):
+        fake.add_manifest("a", tag, theirs.raw, theirs.media_type)
+    return reply
+
+
+def test_pages_of_a_long_list_are_followed(client: RegistryClient, images: ImageSet) -> None:
+    pages = {
+        number: Index.build(media_type=mediatypes.OCI_INDEX, manifests=(random_image(number).descriptor,))
+        for number in (1, 2, 3)
+    }
+    subject = images.descriptor.digest
+
+    def respond(seen: Seen) -> Reply:
+        if "/referrers/" not in seen.path:
+            return Reply(200, b"{}")
+        number = int(seen.query.get("page", "1"))
+        following = {"Link": f'</v2/a/referrers/{subject}?page={number + 1}>; rel="next"'} if number < 3 else {}
+        return Reply(200, pages[number].raw, {"Content-Type": mediatypes.OCI_INDEX, **following})
+
+    with run_fake() as fake:
+        assert fake.server is not None
+        fake.server.respond = respond
+        found = client.referrers(place(fake, "a")).find(subject)
+    assert [item.digest for item in found] == [random_image(number).descriptor.digest for number in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    "answer", [Reply(404), Reply(405), Reply(400), Reply(501), Reply(200, b"<html>hello"), Reply(200, b"{}")]
+)
+def test_a_registry_without_the_api_is_known_by_any_answer(
+    answer: Reply, client: RegistryClient, images: ImageSet
+) -> None:
+    with run_fake() as fake:
+        fake.faults.append(Fault(is_request("GET", "/referrers/"), answer, times=10))
+        assert client.referrers(place(fake, "a")).find(images.descriptor.digest) == ()
+
+
+def test_a_refusal_is_no_empty_list(client: RegistryClient, images: ImageSet) -> None:
+    with run_fake() as fake:
+        fake.faults.append(Fault(is_request("GET", "/referrers/"), Reply(403), times=10))
+        with pytest.raises(RegistryError, match="list referrers in"):
+            client.referrers(place(fake, "a")).find(images.descriptor.digest)
+
+
+def test_only_what_has_a_subject_is_an_artifact(client: RegistryClient) -> None:
+    with run_fake() as fake, pytest.raises(PushRefused, match="it has no subject"):
+        client.referrers(place(fake, "a")).push(Artifact(random_image(1).manifest, ()))
+
+
+def test_an_index_among_the_referrers_is_named(client: RegistryClient, images: ImageSet) -> None:
+    with run_fake() as fake:
+        index = Index.build(media_type=mediatypes.OCI_INDEX, manifests=(), annotations={"a": "b"})
+        fake.add_manifest("a", "x", index.raw, index.media_type)
+        listed = Index.build(media_type=mediatypes.OCI_INDEX, manifests=(replace(index.descriptor),))
+        tag = fallback_tag(images.descriptor.digest)
+        fake.add_manifest("a", tag, listed.raw, listed.media_type)
+        source, target = client.referrers(place(fake, "a")), client.referrers(place(fake, "b"))
+        with pytest.raises(MalformedDocument, match="an index cannot be copied"):
+            source.copy_to(target, images.descriptor.digest)
+
+
+def test_long_digests_make_tags_that_are_allowed() -> None:
+    assert len(fallback_tag(Digest("sha512", "a" * 128))) == len("sha512-") + 64
+
+
+def test_manifests_keep_their_artifact_type() -> None:
+    made = artifact(random_image(1).descriptor)
+    assert Manifest.from_bytes(made.manifest.raw).artifact_type == SBOM
