@@ -46,7 +46,7 @@ class GithubSource:
         for platform in platforms:
             name = pick_asset(list(release.assets), platform, query)
             artifacts[platform] = self._artifact(release, release.assets[name])
-        return Release(tag.number, tag.text, artifacts)
+        return Release(tag.number, tag.text, artifacts, release.published)
 
     def _choose(self, tool: ToolSettings, pin: Pin) -> _Chosen:
         repository = tool.source.argument

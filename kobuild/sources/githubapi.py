@@ -44,6 +44,8 @@ class GithubRelease:
     prerelease: bool
     assets: Mapping[str, Asset]
     """By name."""
+    published: str = ""
+    """When, as the API writes it (`2026-01-02T03:04:05Z`); empty where it does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +190,7 @@ def _slim(value: list[dict[str, Any]] | dict[str, Any]) -> Any:
     """What is kept of an answer: release notes and uploaders are most of it."""
     if isinstance(value, list):
         return [_slim(item) for item in value]
-    kept = {key: value.get(key) for key in ("tag_name", "draft", "prerelease")}
+    kept = {key: value.get(key) for key in ("tag_name", "draft", "prerelease", "published_at")}
     assets = value.get("assets")
     return {**kept, "assets": [_slim_asset(asset) for asset in assets if isinstance(asset, dict)] if assets else []}
 
@@ -206,7 +208,13 @@ def _releases(body: list[dict[str, Any]], url: str) -> tuple[GithubRelease, ...]
 def _release(item: Mapping[str, Any], what: str) -> GithubRelease:
     uploaded = (asset for asset in get_objects(item, "assets", what) if asset.get("state") in ("uploaded", None))
     assets = {asset.name: asset for asset in (_asset(entry, what) for entry in uploaded)}
-    return GithubRelease(get_str(item, "tag_name", what), bool(item.get("prerelease")), assets)
+    published = item.get("published_at")
+    return GithubRelease(
+        get_str(item, "tag_name", what),
+        bool(item.get("prerelease")),
+        assets,
+        published if isinstance(published, str) else "",
+    )
 
 
 def _asset(item: Mapping[str, Any], what: str) -> Asset:

@@ -69,6 +69,8 @@ class Release:
     tag: str
     """As upstream writes it."""
     artifacts: Mapping[Platform, Artifact]
+    published: str = ""
+    """When, in RFC 3339; empty where the source does not say."""
 
 
 @dataclass(frozen=True, slots=True)
