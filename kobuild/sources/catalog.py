@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Final
+import importlib
+from collections.abc import Mapping
+from typing import Any, Final
 
 from kobuild.errors import ResolveError
 from kobuild.settings.model import ToolSettings
-from kobuild.sources.github import GithubSource
-from kobuild.sources.golang import GoSource
 from kobuild.sources.model import Artifact, Location, Source, SourceContext
-from kobuild.sources.npm import NpmSource, locate_package
-from kobuild.sources.path import PathSource
-from kobuild.sources.pypi import PypiSource, locate_wheel
-from kobuild.sources.url import UrlSource
 
-_SOURCES: Final[Mapping[str, Callable[[SourceContext], Source]]] = {
-    "go": GoSource,
-    "github": GithubSource,
-    "url": UrlSource,
-    "pypi": PypiSource,
-    "npm": NpmSource,
-    "path": PathSource,
+_SOURCES: Final[Mapping[str, str]] = {
+    "go": "golang:GoSource",
+    "github": "github:GithubSource",
+    "url": "url:UrlSource",
+    "pypi": "pypi:PypiSource",
+    "npm": "npm:NpmSource",
+    "path": "path:PathSource",
 }
 
-_LOCATORS: Final[Mapping[str, Callable[[Artifact, SourceContext], Location]]] = {
-    "pkg:pypi/": locate_wheel,
-    "pkg:npm/": locate_package,
+_LOCATORS: Final[Mapping[str, str]] = {
+    "pkg:pypi/": "pypi:locate_wheel",
+    "pkg:npm/": "npm:locate_package",
 }
 """Who finds the address of a package URL."""
+
+
+def _find(entry: str) -> Any:
+    """Import only what is asked for: most runs need one source or none."""
+    module, _, name = entry.partition(":")
+    return getattr(importlib.import_module(f"kobuild.sources.{module}"), name)
 
 
 def open_source(tool: ToolSettings, context: SourceContext) -> Source:
@@ -36,7 +37,8 @@ def open_source(tool: ToolSettings, context: SourceContext) -> Source:
     kind = tool.source.kind
     if kind not in _SOURCES:
         raise ResolveError(f"there is no source {kind!r}", hint=f"the sources are {', '.join(_SOURCES)}")
-    return _SOURCES[kind](context)
+    source: Source = _find(_SOURCES[kind])(context)
+    return source
 
 
 def locate(artifact: Artifact, context: SourceContext) -> Location:
@@ -45,5 +47,6 @@ def locate(artifact: Artifact, context: SourceContext) -> Location:
         return Location(artifact.location)
     for prefix, locator in _LOCATORS.items():
         if artifact.url.startswith(prefix):
-            return locator(artifact, context)
+            location: Location = _find(locator)(artifact, context)
+            return location
     return Location(artifact.url)

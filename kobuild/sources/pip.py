@@ -5,16 +5,18 @@ The report is documented at https://pip.pypa.io/en/stable/reference/installation
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from kobuild.errors import NoMatchingVersion, ProgramError
@@ -81,8 +83,6 @@ class Pip:
     def __init__(self, context: SourceContext) -> None:
         self._context = context
         self._environ = {**context.environ, **_ENVIRONMENT}
-        self._lock = threading.Lock()
-        self._command: list[str] | None = None
 
     def find_wheel(self, requirement: str, platforms: Sequence[str], what: str) -> Wheel:
         """The wheel that pip would install for the platform tags; raises NoMatchingVersion, or ProgramError."""
@@ -102,32 +102,29 @@ class Pip:
             raise _failure(done.stderr, what)
         return files[0]
 
-    def _run(self, arguments: Sequence[str]) -> Any:
-        with self._lock:
-            if self._command is None:
-                self._command = self._find()
-        return run([*self._command, *arguments], folder=self._context.folder, environ=self._environ)
+    def _run(self, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        command = _find_command(sys.executable, self._environ.get("PATH", os.defpath))
+        return run([*command, *arguments], folder=self._context.folder, environ=self._environ)
 
-    def _find(self) -> list[str]:
-        """The command of a pip that is new enough; raises ProgramError."""
-        found = shutil.which("pip", path=self._environ.get("PATH"))
-        found3 = shutil.which("pip3", path=self._environ.get("PATH"))
-        seen = ""
-        for command in ([sys.executable, "-m", "pip"], [found], [found3]):
-            if command[0] is None:
-                continue
-            known = [part for part in command if part]
-            done = run([*known, "--version"], folder=self._context.folder, environ=self._environ)
-            match = _VERSION.match(done.stdout) if done.returncode == 0 else None
-            if match is None:
-                continue
-            if (int(match[1]), int(match[2])) >= _OLDEST:
-                return known
-            seen = f" (found {match[0]})"
-        raise ProgramError(
-            f"pypi: sources need pip 22.2 or newer{seen}",
-            hint=f"install it beside kobuild: {sys.executable} -m ensurepip --upgrade, or put one on PATH",
-        )
+
+@functools.cache
+def _find_command(executable: str, path: str) -> tuple[str, ...]:
+    """The command of a pip that is new enough, asked once a run; raises ProgramError."""
+    programs = [found for name in ("pip", "pip3") if (found := shutil.which(name, path=path)) is not None]
+    seen = ""
+    for command in ((executable, "-m", "pip"), *((program,) for program in programs)):
+        try:
+            done = run([*command, "--version"], folder=Path(tempfile.gettempdir()), environ={"PATH": path})
+        except ProgramError:
+            continue
+        match = _VERSION.match(done.stdout) if done.returncode == 0 else None
+        if match is not None and (int(match[1]), int(match[2])) >= _OLDEST:
+            return command
+        seen = f" (found {match[0]})" if match is not None else seen
+    raise ProgramError(
+        f"pypi: sources need pip 22.2 or newer{seen}",
+        hint=f"install it beside kobuild: {executable} -m ensurepip --upgrade, or put one on PATH",
+    )
 
 
 def _selection(platforms: Sequence[str]) -> list[str]:

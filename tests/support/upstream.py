@@ -128,6 +128,7 @@ class Upstream:
         self._releases: dict[str, list[dict[str, Any]]] = {}
         self._files: dict[str, _File] = {}
         self._redirects: dict[str, str] = {}
+        self._guards: dict[str, str] = {}
         self._faults: list[tuple[str, Fault]] = []
         self._next_id = 1000
         self._lock = threading.Lock()
@@ -289,6 +290,14 @@ class Upstream:
         """Redirect `path` to `target`; returns its address."""
         self._redirects[path] = target
         return f"{self.url}{quote(path)}"
+
+    def guard(self, prefix: str, authorization: str) -> None:
+        """Answer 401 to every request below `prefix` that has another Authorization."""
+        self._guards[prefix] = authorization
+
+    def is_allowed(self, path: str, authorization: str | None) -> bool:
+        """Whether a request passes the guards."""
+        return all(authorization == wanted or not path.startswith(prefix) for prefix, wanted in self._guards.items())
 
     def fail(self, part: str, fault: Fault) -> Fault:
         """Spoil the next answers whose path contains `part`; for a download, name a part of the final path."""
@@ -462,6 +471,9 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self.upstream.take_fault(self.path)
         if fault is not None and fault.status is not None:
             self._send(Answer(b"a planned fault\n", "text/plain", fault.headers, fault.status), fault)
+            return
+        if not self.upstream.is_allowed(path, headers.get("authorization")):
+            self._send(Answer(b"{}", headers={"WWW-Authenticate": "Basic"}, status=401), fault)
             return
         answer = self.upstream.api(path, parse_qs(parts.query), headers)
         if answer is not None:
