@@ -8,7 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from kobuild.errors import ProgramError
@@ -40,7 +40,7 @@ def ask_helper(
     path = shutil.which(program, path=environ.get("PATH"))
     if path is None:
         raise ProgramError(f"run credential helper {program}: not found on PATH")
-    status, output, error = _run([path, "get"], server, environ, program, seconds)
+    status, output, error = run_program([path, "get"], server, environ, seconds)
     if status != 0:
         text = f"{output}\n{error}".strip()
         if _NOT_FOUND.search(text):
@@ -50,10 +50,13 @@ def ask_helper(
     return _parse(output, program)
 
 
-def _run(
-    command: list[str], text: str, environ: Mapping[str, str], program: str, seconds: float
-) -> tuple[int, str, str]:
-    """Run with `text` on standard input; on time-out the helper and all that it started are stopped."""
+def run_program(command: Sequence[str], text: str, environ: Mapping[str, str], seconds: float) -> tuple[int, str, str]:
+    """Run with `text` on standard input; returns status, output and complaints.
+
+    On time-out the program and all that it started are stopped: a child that holds the pipe would be waited for as
+    long as it likes. Raises ProgramError.
+    """
+    program = os.path.basename(command[0])
     try:
         process = subprocess.Popen(
             command,
@@ -66,12 +69,12 @@ def _run(
             errors="replace",
         )
     except OSError as error:
-        raise ProgramError(f"run credential helper {program}: {error.strerror}") from error
+        raise ProgramError(f"run {program}: {error.strerror}") from error
     with process:
         try:
             output, complaint = process.communicate(text, timeout=seconds)
         except subprocess.TimeoutExpired as error:
-            raise ProgramError(f"run credential helper {program}: no answer within {seconds:.0f} s") from error
+            raise ProgramError(f"run {program}: no answer within {seconds:.0f} s") from error
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)

@@ -99,7 +99,8 @@ def _quay(_: Repository, status: int) -> str | None:
     return "a robot's user name is NAMESPACE+ROBOT, whole; give it Write on the repository"
 
 
-def _is_google(host: str) -> bool:
+def is_google(host: str) -> bool:
+    """Whether a host is one of Google's registries."""
     return host == "gcr.io" or host.endswith((".gcr.io", "-docker.pkg.dev"))
 
 
@@ -109,7 +110,7 @@ def _is_gitlab(host: str) -> bool:
 
 _REGISTRIES: Final[tuple[tuple[Callable[[str], bool], Callable[[Repository, int], str | None]], ...]] = (
     (lambda host: host == DOCKER_HUB, _docker_hub),
-    (_is_google, _google),
+    (is_google, _google),
     (lambda host: bool(_ECR.match(host)), _amazon),
     (lambda host: host.endswith(".azurecr.io"), _azure),
     (lambda host: host == "ghcr.io", _github),

@@ -17,13 +17,15 @@ from kobuild.registry.credentials import (
     GitHubKeychain,
     Keychain,
 )
+from kobuild.registry.googlecloud import GoogleKeychain
 from kobuild.registry.helpers import HELPER_SECONDS, ask_helper
 
 
 def default_keychain(environ: Mapping[str, str] | None = None) -> Keychain:
-    """The environment's credentials, then the files', then a workflow's token; raises UsageError."""
+    """The environment's credentials, then the files', then what a workflow or Google gives; raises UsageError."""
     found = os.environ if environ is None else environ
-    return ChainKeychain([EnvironmentKeychain(found), FileKeychain(found), GitHubKeychain(found)])
+    last = (GitHubKeychain(found), GoogleKeychain(found))
+    return ChainKeychain([EnvironmentKeychain(found), FileKeychain(found), *last])
 
 
 def auth_file_paths(environ: Mapping[str, str]) -> tuple[Path, ...]:

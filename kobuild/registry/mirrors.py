@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any
 
 from kobuild.errors import IntegrityError, MalformedDocument, RegistryError
 from kobuild.oci.descriptor import Descriptor
@@ -22,8 +22,6 @@ from kobuild.registry.pull import RepositoryReader
 from kobuild.transport import Response
 
 _logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +80,7 @@ class MirroredReader(RepositoryReader):
 
     def head_manifest(self, identifier: str) -> Descriptor | None:
         """As RepositoryReader's."""
-        found = self._first(lambda mirror: mirror.head_manifest(identifier))
+        found: Descriptor | None = self._first(lambda mirror: mirror.head_manifest(identifier))
         return super().head_manifest(identifier) if found is None else found
 
     def has_blob(self, descriptor: Descriptor) -> bool:
@@ -91,10 +89,10 @@ class MirroredReader(RepositoryReader):
 
     def request_blob(self, descriptor: Descriptor, offset: int) -> Response:
         """As RepositoryReader's."""
-        found = self._first(lambda mirror: mirror.request_blob(descriptor, offset))
+        found: Response | None = self._first(lambda mirror: mirror.request_blob(descriptor, offset))
         return super().request_blob(descriptor, offset) if found is None else found
 
-    def _first(self, ask: Callable[[RepositoryReader], T | None]) -> T | None:
+    def _first(self, ask: Callable[[RepositoryReader], Any]) -> Any:
         """The first mirror's answer; None where no mirror has one, whatever the reason."""
         for mirror in self._mirrors:
             found = _try(ask, mirror)
@@ -103,7 +101,7 @@ class MirroredReader(RepositoryReader):
         return None
 
 
-def _try(ask: Callable[[RepositoryReader], T | None], mirror: RepositoryReader) -> T | None:
+def _try(ask: Callable[[RepositoryReader], Any], mirror: RepositoryReader) -> Any:
     try:
         return ask(mirror)
     except (RegistryError, IntegrityError, MalformedDocument) as error:
