@@ -14,8 +14,8 @@ from kobuild.errors import DigestMismatch, LockError, MalformedDocument
 from kobuild.image.blobs import FileSource, Layer
 from kobuild.image.created import choose_created
 from kobuild.image.image import Image, ImageSet
-from kobuild.image.mutate import Addition, ConfigEdits, append_layers, base_annotations, gather, with_config
-from kobuild.layers import LayerPlan, LayerResult, make_layer, pack_directory
+from kobuild.image.mutate import Addition, ConfigEdits, alike, append_layers, base_annotations, gather, with_config
+from kobuild.layers.plan import LayerPlan, LayerResult
 from kobuild.lock import Lock, LockedArtifact, LockedTool
 from kobuild.oci import annotations as keys
 from kobuild.oci.descriptor import Descriptor
@@ -82,7 +82,8 @@ def build(
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     made = tuple(layer.result() for layer in layers)
-    images = [_assemble(workshop, lock, platform, bases[platform].result(), made) for platform in platforms]
+    loaded = alike([bases[platform].result() for platform in platforms])
+    images = [_assemble(workshop, lock, platform, base, made) for platform, base in zip(platforms, loaded, strict=True)]
     return Build(gather(images, annotations=workshop.settings.image.annotations), made)
 
 
@@ -155,6 +156,9 @@ def _make_and_keep(workshop: Workshop, artifact: LockedArtifact, plan: LayerPlan
 
 
 def _make(workshop: Workshop, artifact: LockedArtifact, plan: LayerPlan, sink: Writable) -> LayerResult:
+    # Here, not above: a build that finds all its layers never pays for the engine's import.
+    from kobuild.layers.engine import make_layer, pack_directory  # noqa: PLC0415
+
     cancellable = _CancellableSink(sink, workshop.cancelled)
     if is_directory(artifact.url, artifact.filename):
         return pack_directory(_unchanged_folder(workshop, artifact), plan, cancellable)

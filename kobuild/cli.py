@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import os
 import signal
 import sys
@@ -13,7 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
-from kobuild import commands, explaincli
 from kobuild._version import __version__
 from kobuild.errors import KobuildError
 from kobuild.report import format_error, wants_colour
@@ -49,29 +49,17 @@ def _common() -> argparse.ArgumentParser:
     return parser
 
 
-def _lock_options() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(add_help=False)
-    group = parser.add_argument_group("lock options").add_mutually_exclusive_group()
-    group.add_argument("--locked", action="store_true", help="fail where the lock does not fit the settings")
-    group.add_argument("--frozen", action="store_true", help="use the lock as it is, without comparing")
-    return parser
+COMMANDS: Final = {
+    "resolve": "turn the pins into the lock",
+    "build": "write the image to a layout or an archive",
+    "push": "build the image and push it to its target",
+    "verify": "check an image against settings and lock",
+}
+"""Each is a module of `kobuild.commands`."""
 
 
-def _image_options() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(add_help=False)
-    group = parser.add_argument_group("image options")
-    group.add_argument(
-        "--platform",
-        action="append",
-        default=[],
-        metavar="OS/ARCH",
-        help="build only this one of the settings' platforms; may be repeated",
-    )
-    return parser
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """The command line, as far as `argv` needs it: only the command that it names brings its options along."""
     parser = argparse.ArgumentParser(
         prog="kobuild",
         description="Mush upstream tarballs together into a new container image.",
@@ -80,82 +68,28 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"kobuild {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    common, lock, image = _common(), _lock_options(), _image_options()
-    _add_resolve(subparsers, common, lock)
-    _add_build(subparsers, common, lock, image)
-    _add_push(subparsers, common, lock, image)
-    _add_verify(subparsers, common, image)
-    explaincli.add_commands(subparsers, common)
+    common = _common()
+    named = next((word for word in argv if not word.startswith("-")), None)
+    for name, text in COMMANDS.items():
+        description = f"{text[0].upper()}{text[1:]}."
+        command = subparsers.add_parser(
+            name, help=text, description=description, parents=[common], allow_abbrev=False, epilog=_EPILOG
+        )
+        if name == named:
+            module = importlib.import_module(f"kobuild.commands.{name}")
+            module.configure(command)
+            command.set_defaults(run=module.run)
+    if named not in COMMANDS:
+        importlib.import_module("kobuild.explaincli").add_commands(subparsers, common)
     return parser
-
-
-def _add(
-    subparsers: argparse._SubParsersAction[argparse.ArgumentParser],
-    name: str,
-    text: str,
-    parents: Sequence[argparse.ArgumentParser],
-) -> argparse.ArgumentParser:
-    return subparsers.add_parser(
-        name, help=text, description=f"{text[0].upper()}{text[1:]}.", parents=list(parents), allow_abbrev=False
-    )
-
-
-def _add_resolve(
-    subparsers: argparse._SubParsersAction[argparse.ArgumentParser], *parents: argparse.ArgumentParser
-) -> None:
-    parser = _add(subparsers, "resolve", "turn the pins into the lock", parents)
-    parser.set_defaults(run=commands.run_resolve)
-    parser.add_argument("--upgrade", nargs="*", metavar="TOOL", help="move these tools' pins, or all pins and the base")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 4 if the lock would change")
-
-
-def _add_build(
-    subparsers: argparse._SubParsersAction[argparse.ArgumentParser], *parents: argparse.ArgumentParser
-) -> None:
-    parser = _add(subparsers, "build", "write the image to a layout or an archive", parents)
-    parser.set_defaults(run=commands.run_build)
-    parser.add_argument(
-        "-o",
-        "--output",
-        default="oci:dist/image",
-        metavar="WHERE",
-        help="oci:DIR, oci-archive:FILE or docker-archive:FILE (default: %(default)s)",
-    )
-
-
-def _add_push(
-    subparsers: argparse._SubParsersAction[argparse.ArgumentParser], *parents: argparse.ArgumentParser
-) -> None:
-    parser = _add(subparsers, "push", "build the image and push it to its target", parents)
-    parser.set_defaults(run=commands.run_push)
-    parser.add_argument(
-        "--target", action="append", default=[], metavar="REF", help="push here instead of the settings' target"
-    )
-    parser.add_argument(
-        "-t", "--tag", action="append", default=[], metavar="TAG", help="push under this tag instead of the target's"
-    )
-
-
-def _add_verify(
-    subparsers: argparse._SubParsersAction[argparse.ArgumentParser], *parents: argparse.ArgumentParser
-) -> None:
-    parser = _add(subparsers, "verify", "check an image against settings and lock", parents)
-    parser.set_defaults(run=commands.run_verify)
-    parser.add_argument(
-        "image",
-        nargs="?",
-        default="oci:dist/image",
-        metavar="REF",
-        help="oci:DIR, oci-archive:FILE, docker-archive:FILE or a reference (default: %(default)s)",
-    )
-    parser.add_argument("--rebuild", action="store_true", help="build again from the lock and compare image IDs")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     _die_on_sigterm_as_on_interrupt()
     try:
-        arguments = build_parser().parse_args(argv)
+        words = sys.argv[1:] if argv is None else list(argv)
+        arguments = build_parser(words).parse_args(words)
         code: int = arguments.run(arguments)
         sys.stdout.flush()
     except KobuildError as error:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from kobuild.base import load_base
 from kobuild.build import build, config_edits, find_made, layer_plan, locked_tool
 from kobuild.errors import UsageError
 from kobuild.image.image import Image
+from kobuild.image.mutate import alike
 from kobuild.image.store import ImageStore
 from kobuild.lock import Lock
 from kobuild.oci.platforms import Platform
@@ -27,15 +30,19 @@ def open_subject(workshop: Workshop, text: str) -> ImageStore:
     return workshop.open_here(text.removeprefix(_DOCKER_TRANSPORT))
 
 
-def expect(workshop: Workshop, lock: Lock, platform: Platform) -> ImageExpectation:
-    """What the image for `platform` must be; reads the base's manifest and config. Raises LockError."""
+def expect(workshop: Workshop, lock: Lock, platforms: Sequence[Platform]) -> list[ImageExpectation]:
+    """What the image for each platform must be; reads the base's manifests and configs. Raises LockError."""
     settings = workshop.settings
-    return ImageExpectation(
-        platform=platform,
-        base=load_base(lock.base, platform, workshop.open_store, workshop.cache),
-        edits=config_edits(settings, lock, platform),
-        tools=tuple(_expect_tool(workshop, lock, tool, platform) for tool in settings.tools),
-    )
+    bases = alike([load_base(lock.base, platform, workshop.open_store, workshop.cache) for platform in platforms])
+    return [
+        ImageExpectation(
+            platform=platform,
+            base=base,
+            edits=config_edits(settings, lock, platform),
+            tools=tuple(_expect_tool(workshop, lock, tool, platform) for tool in settings.tools),
+        )
+        for platform, base in zip(platforms, bases, strict=True)
+    ]
 
 
 def _expect_tool(workshop: Workshop, lock: Lock, tool: ToolSettings, platform: Platform) -> ToolExpectation:

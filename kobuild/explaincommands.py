@@ -13,14 +13,18 @@ from pathlib import Path
 from typing import Any, Final
 
 from kobuild.base import open_store
-from kobuild.errors import UsageError
+from kobuild.commands.shared import opened
+from kobuild.errors import LockError, UsageError
 from kobuild.explain.diffmarkdown import diff_markdown
 from kobuild.explain.diffview import diff_json, diff_text
 from kobuild.explain.imagediff import compare
 from kobuild.explain.imagetree import inspect_image
+from kobuild.explain.outdated import find_news
+from kobuild.explain.outdatedview import news_json, news_text
 from kobuild.explain.subjects import open_subject
 from kobuild.explain.treeview import tree_json, tree_text
 from kobuild.image.store import ImageStore
+from kobuild.lock import load
 from kobuild.oci.platforms import Platform
 from kobuild.oci.reference import Reference
 from kobuild.progress import Reporter
@@ -94,6 +98,21 @@ def run_diff(arguments: argparse.Namespace) -> int:
         else:
             _print((diff_markdown if arguments.markdown else diff_text)(diff, arguments.files))
     return EXIT_NEWS if arguments.check and not diff.is_empty else 0
+
+
+def run_outdated(arguments: argparse.Namespace) -> int:
+    """Show what could move; exit 4 where something could within the pins, with --beyond also beyond them."""
+    with opened(arguments) as workshop:
+        path = workshop.settings.lock_path
+        lock = load(path)
+        if lock is None:
+            raise LockError(f"{path} is missing", hint="run `kobuild resolve`, which locks everything at its newest")
+        news = find_news(workshop, lock)
+        if arguments.json:
+            _print_json(news_json(news))
+        else:
+            _print(news_text(news))
+    return EXIT_NEWS if news.can_move or (arguments.beyond and news.goes_beyond) else 0
 
 
 def run_inspect(arguments: argparse.Namespace) -> int:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from kobuild.build import Build, ToolLayer
 from kobuild.image.image import Image
 from kobuild.report import format_size, format_table
-from kobuild.resolve import Resolution
-from kobuild.verify import VerifyReport
 
 
 def build_table(build: Build) -> str:
@@ -71,59 +68,4 @@ def _layer_json(item: ToolLayer) -> dict[str, Any]:
         "size": item.result.size,
         "uncompressed_size": item.result.uncompressed_size,
         "cached": item.cached,
-    }
-
-
-def resolve_json(resolution: Resolution, path: Path) -> dict[str, Any]:
-    """The result of resolve for machines."""
-    lock = resolution.lock
-    return {
-        "lock": str(path),
-        "written": resolution.written,
-        "changes": [str(change) for change in resolution.changes],
-        "base": None if lock.base is None else {"name": lock.base.name, "digest": lock.base.digest},
-        "tools": {tool.name: {"version": tool.version, "source": tool.source} for tool in lock.tools.values()},
-    }
-
-
-def verify_table(report: VerifyReport) -> str:
-    """What was looked at, a line a layer, and a line that sums it up."""
-    rows = [
-        (f"{tool.name} [{platform.platform}]", format_size(tool.size), str(tool.members), tool.digest.short)
-        for platform in report.platforms
-        for tool in platform.tools
-    ]
-    table = format_table(("layer", "size", "members", "digest"), rows, right=frozenset({1, 2}))
-    rebuilt = ", made again with the same image ID" if any(item.rebuilt for item in report.platforms) else ""
-    amount = f"{report.blobs} blobs, {format_size(report.size)}, {format_size(report.uncompressed_size)} unpacked"
-    return f"{table}\n{report.subject}: as settings and lock say ({amount}){rebuilt}"
-
-
-def verify_json(report: VerifyReport) -> dict[str, Any]:
-    """The result of verify for machines."""
-    return {
-        "subject": report.subject,
-        "digest": str(report.digest) if report.digest is not None else None,
-        "ok": not report.findings,
-        "blobs": report.blobs,
-        "size": report.size,
-        "uncompressed_size": report.uncompressed_size,
-        "platforms": [
-            {
-                "platform": str(item.platform),
-                "digest": str(item.digest),
-                "image_id": str(item.image_id),
-                "base_layers": item.base_layers,
-                "rebuilt": item.rebuilt,
-                "tools": [
-                    {"name": tool.name, "digest": str(tool.digest), "size": tool.size, "members": tool.members}
-                    for tool in item.tools
-                ],
-            }
-            for item in report.platforms
-        ],
-        "findings": [
-            {"place": item.place, "expected": item.expected, "actual": item.actual, "remedy": item.remedy}
-            for item in report.findings
-        ],
     }

@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kobuild.layers import LayerPlan, LayerResult, make_layer
 from kobuild.layers.codecs import zstd_frame
+from kobuild.layers.engine import make_layer
+from kobuild.layers.plan import LayerPlan, LayerResult
 from kobuild.oci.mediatypes import Compression
 from kobuild.streams import Readable
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,8 +30,9 @@ class Engines:
     """`user:password` for registries."""
 
     def _storage(self) -> list[str]:
-        root, run_root = self.folder / "storage", self.folder / "run"
-        return ["--root", str(root), "--runroot", str(run_root), "--storage-driver", "vfs"]
+        # podman wants a short path for what it keeps while it runs.
+        run_root = Path(tempfile.gettempdir()) / f"kb-{hashlib.sha256(str(self.folder).encode()).hexdigest()[:12]}"
+        return ["--root", str(self.folder / "storage"), "--runroot", str(run_root), "--storage-driver", "vfs"]
 
     def _login(self, option: str = "--creds") -> list[str]:
         return [option, self.credentials] if self.credentials else []

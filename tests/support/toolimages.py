@@ -9,7 +9,7 @@ from typing import Any
 from kobuild.image.blobs import BytesSource, Layer
 from kobuild.image.image import Image
 from kobuild.image.mutate import Addition, ConfigEdits, append_layers, base_annotations, with_config
-from kobuild.layers import LayerPlan
+from kobuild.layers.plan import LayerPlan
 from kobuild.oci import annotations as keys
 from kobuild.oci.descriptor import Descriptor
 from kobuild.oci.digest import Digest

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from kobuild.errors import ArchiveError, UnsafeMember
-from kobuild.layers import FileInput, LayerPlan, make_layer, pack_directory
+from kobuild.layers.engine import make_layer, pack_directory
+from kobuild.layers.plan import FileInput, LayerPlan
 from kobuild.oci.mediatypes import Compression
 from tests.support.archives import Made, make_tar_gz
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from kobuild.errors import ArchiveError, TruncatedArchive
-from kobuild.layers import LayerPlan, codecs
+from kobuild.layers import codecs
 from kobuild.layers.magic import Packing, is_executable, sniff
+from kobuild.layers.plan import LayerPlan
 from kobuild.oci.mediatypes import Compression
 from tests.support.archives import COMPRESS, MTIME, Entry, MemoryInput, folder, make, make_tar, make_tar_gz
 

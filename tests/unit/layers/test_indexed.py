@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 
 from kobuild.errors import ArchiveError
-from kobuild.layers import LayerPlan, indexed
+from kobuild.layers import indexed
 from kobuild.layers.crc64 import crc64
 from kobuild.layers.estargz import format_time
+from kobuild.layers.plan import LayerPlan
 from kobuild.oci.mediatypes import Compression
 from tests.support.archives import MTIME, Entry, Made, folder, hard_link, make, make_tar, make_tar_gz, symlink
 from tests.support.programs import require_program

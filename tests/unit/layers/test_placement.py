@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kobuild.errors import ArchiveError, LimitExceeded, MissingMember, UnsafeMember
-from kobuild.layers import LayerPlan, Limits
+from kobuild.layers.plan import LayerPlan, Limits
 from kobuild.oci.mediatypes import Compression
 from tests.support.archives import Entry, Made, MemoryInput, folder, hard_link, make, make_tar, make_tar_gz, symlink
 

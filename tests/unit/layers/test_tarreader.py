@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from kobuild.errors import ArchiveError, LimitExceeded, TruncatedArchive, UnsafeMember
-from kobuild.layers import LayerPlan
 from kobuild.layers.members import REGULAR, Member
 from kobuild.layers.pax import format_records, parse_records
+from kobuild.layers.plan import LayerPlan
 from kobuild.layers.tarheader import encode_header, padding
 from kobuild.oci.mediatypes import Compression
 from tests.support.archives import MTIME, Entry, Made, folder, hard_link, make, make_tar, symlink

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from kobuild.errors import UnsafeMember
-from kobuild.layers import LayerPlan
+from kobuild.layers.plan import LayerPlan
 from kobuild.oci.mediatypes import Compression
 from tests.support.archives import COMPRESS, MTIME, Entry, folder, hard_link, make, make_tar, symlink
 

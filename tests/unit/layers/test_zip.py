@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from kobuild.errors import ArchiveError, LimitExceeded, MissingMember, UnsafeMember
-from kobuild.layers import LayerPlan, Limits, codecs
+from kobuild.layers import codecs
+from kobuild.layers.plan import LayerPlan, Limits
 from kobuild.layers.zipdirectory import read_directory
 from kobuild.oci.mediatypes import Compression
 from tests.support.archives import Made, MemoryInput, make, make_zip

@@ -1,0 +1,47 @@
+"""`kobuild build`: write the image to a layout or an archive."""
+
+from __future__ import annotations
+
+import argparse
+
+from kobuild.build import build
+from kobuild.commands.shared import (
+    add_lock_options,
+    add_platform_option,
+    chosen_platforms,
+    close_build,
+    lock_for_build,
+    opened,
+)
+from kobuild.errors import UsageError
+from kobuild.store.locations import Location
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """What can be typed."""
+    add_lock_options(parser)
+    add_platform_option(parser)
+    parser.add_argument(
+        "-o",
+        "--output",
+        default="oci:dist/image",
+        metavar="WHERE",
+        help="oci:DIR, oci-archive:FILE or docker-archive:FILE (default: %(default)s)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Build and write to a local place."""
+    with opened(arguments) as workshop:
+        location = Location.parse(arguments.output)
+        if location is None:
+            raise UsageError(
+                f"--output {arguments.output}: expected oci:DIR, oci-archive:FILE or docker-archive:FILE",
+                hint="kobuild push sends an image to a registry",
+            )
+        lock = lock_for_build(arguments, workshop)
+        made = build(workshop, lock, chosen_platforms(arguments, workshop.settings), keep_base=True)
+        targets = workshop.settings.image.targets
+        location.write(made.images, references=targets, reporter=workshop.reporter)
+        close_build(arguments, workshop, made, [f"{arguments.output}@{made.images.descriptor.digest}"])
+    return 0

@@ -1,0 +1,43 @@
+"""`kobuild push`: build the image and push it to its targets."""
+
+from __future__ import annotations
+
+import argparse
+
+from kobuild.build import build
+from kobuild.commands.shared import (
+    add_lock_options,
+    add_platform_option,
+    chosen_platforms,
+    close_build,
+    lock_for_build,
+    opened,
+    say,
+)
+from kobuild.push import choose_targets, push
+from kobuild.report import format_size
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """What can be typed."""
+    add_lock_options(parser)
+    add_platform_option(parser)
+    parser.add_argument(
+        "--target", action="append", default=[], metavar="REF", help="push here instead of the settings' target"
+    )
+    parser.add_argument(
+        "-t", "--tag", action="append", default=[], metavar="TAG", help="push under this tag instead of the target's"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Build and push."""
+    with opened(arguments) as workshop:
+        targets = choose_targets(workshop.settings, arguments.tag)
+        lock = lock_for_build(arguments, workshop)
+        made = build(workshop, lock, chosen_platforms(arguments, workshop.settings))
+        result = push(workshop, made, targets)
+        say(workshop, f"uploaded {format_size(result.bytes_sent)} in {result.uploaded} blobs")
+        digest = made.images.descriptor.digest
+        close_build(arguments, workshop, made, [f"{target}@{digest}" for target in targets])
+    return 0

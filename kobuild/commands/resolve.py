@@ -1,0 +1,50 @@
+"""`kobuild resolve`: turn the pins into the lock."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from kobuild.commands.shared import add_lock_options, opened, print_json, resolve_with, say
+from kobuild.resolve import Resolution, ResolveOptions
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """What can be typed."""
+    add_lock_options(parser)
+    parser.add_argument("--upgrade", nargs="*", metavar="TOOL", help="move these tools' pins, or all pins and the base")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 4 if the lock would change")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Bring the lock up to date."""
+    options = ResolveOptions(
+        upgrade=None if arguments.upgrade is None else frozenset(arguments.upgrade),
+        locked=arguments.locked,
+        frozen=arguments.frozen,
+        check=arguments.check,
+    )
+    with opened(arguments) as workshop:
+        resolution = resolve_with(workshop, options)
+        for change in resolution.changes:
+            say(workshop, str(change))
+        path = workshop.settings.lock_path
+        say(workshop, f"{path.name}: {'written' if resolution.written else 'unchanged'}")
+        if arguments.json:
+            print_json(resolve_json(resolution, path))
+        else:
+            print(path)
+    return 0
+
+
+def resolve_json(resolution: Resolution, path: Path) -> dict[str, Any]:
+    """The result of resolve for machines."""
+    lock = resolution.lock
+    return {
+        "lock": str(path),
+        "written": resolution.written,
+        "changes": [str(change) for change in resolution.changes],
+        "base": None if lock.base is None else {"name": lock.base.name, "digest": lock.base.digest},
+        "tools": {tool.name: {"version": tool.version, "source": tool.source} for tool in lock.tools.values()},
+    }

@@ -1,0 +1,114 @@
+"""`kobuild verify`: check an image against settings and lock."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from kobuild.commands.shared import add_platform_option, chosen_platforms, opened, print_json, say
+from kobuild.errors import LockError
+from kobuild.expectations import expect, open_subject, rebuild
+from kobuild.lock import Lock, load
+from kobuild.report import format_size, format_table
+from kobuild.store.layoutwriter import DEFAULT_NAME
+from kobuild.store.locations import OCI, Location
+from kobuild.verify import VerifyReport, verify
+from kobuild.workshop import Workshop
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """What can be typed."""
+    add_platform_option(parser)
+    parser.add_argument(
+        "image",
+        nargs="?",
+        default="oci:dist/image",
+        metavar="REF",
+        help="oci:DIR, oci-archive:FILE, docker-archive:FILE or a reference (default: %(default)s)",
+    )
+    parser.add_argument("--rebuild", action="store_true", help="build again from the lock and compare image IDs")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check an image against settings and lock."""
+    with opened(arguments) as workshop:
+        lock = _require_lock(workshop)
+        platforms = chosen_platforms(arguments, workshop.settings)
+        store = open_subject(workshop, arguments.image)
+        expectations = expect(workshop, lock, platforms)
+        report = verify(
+            store,
+            expectations,
+            names=own_names(arguments.image),
+            rebuild=(lambda platform: rebuild(workshop, lock, platform)) if arguments.rebuild else None,
+            reporter=workshop.reporter,
+        )
+        if arguments.json:
+            print_json(verify_json(report))
+        for note in report.notes:
+            workshop.reporter.warning(str(note))
+        report.raise_for_findings()
+        say(workshop, verify_table(report))
+        if not arguments.json:
+            print(f"{arguments.image}@{report.digest}" if "@" not in arguments.image else arguments.image)
+    return 0
+
+
+def own_names(image: str) -> Sequence[str] | None:
+    """What a layout of our own making calls its image; None for what others may have named."""
+    location = Location.parse(image)
+    if location is None or location.transport != OCI or location.digest is not None:
+        return None
+    return (location.name or DEFAULT_NAME,)
+
+
+def _require_lock(workshop: Workshop) -> Lock:
+    path = workshop.settings.lock_path
+    lock = load(path)
+    if lock is None:
+        raise LockError(f"{path} is missing, so there is nothing to verify against", hint="run `kobuild resolve`")
+    return lock
+
+
+def verify_table(report: VerifyReport) -> str:
+    """What was looked at, a line a layer, and a line that sums it up."""
+    rows = [
+        (f"{tool.name} [{platform.platform}]", format_size(tool.size), str(tool.members), tool.digest.short)
+        for platform in report.platforms
+        for tool in platform.tools
+    ]
+    table = format_table(("layer", "size", "members", "digest"), rows, right=frozenset({1, 2}))
+    rebuilt = ", made again with the same image ID" if any(item.rebuilt for item in report.platforms) else ""
+    amount = f"{report.blobs} blobs, {format_size(report.size)}, {format_size(report.uncompressed_size)} unpacked"
+    return f"{table}\n{report.subject}: as settings and lock say ({amount}){rebuilt}"
+
+
+def verify_json(report: VerifyReport) -> dict[str, Any]:
+    """The result of verify for machines."""
+    return {
+        "subject": report.subject,
+        "digest": str(report.digest) if report.digest is not None else None,
+        "ok": not report.findings,
+        "blobs": report.blobs,
+        "size": report.size,
+        "uncompressed_size": report.uncompressed_size,
+        "platforms": [
+            {
+                "platform": str(item.platform),
+                "digest": str(item.digest),
+                "image_id": str(item.image_id),
+                "base_layers": item.base_layers,
+                "rebuilt": item.rebuilt,
+                "tools": [
+                    {"name": tool.name, "digest": str(tool.digest), "size": tool.size, "members": tool.members}
+                    for tool in item.tools
+                ],
+            }
+            for item in report.platforms
+        ],
+        "findings": [
+            {"place": item.place, "expected": item.expected, "actual": item.actual, "remedy": item.remedy}
+            for item in report.findings
+        ],
+    }
