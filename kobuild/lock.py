@@ -180,8 +180,8 @@ def _syntax_message(error: Exception, path: Path, data: bytes) -> str:
     if conflict is not None:
         return f"{path}:{_line_of(data, conflict.start())}: a merge conflict"
     line = re.search(r"\(at line (\d+),", str(error))
-    place = f"{path}:{line[1]}" if line else f"{path}"
-    return f"{place}: broken: {error}"
+    number = line[1] if line else str(_line_of(data, len(data.rstrip())))
+    return f"{path}:{number}: broken: {error}"
 
 
 def _line_of(data: bytes, offset: int) -> int:
