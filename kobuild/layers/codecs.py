@@ -32,6 +32,8 @@ _ISAL_MEMORY_MEDIUM: Final = 3
 _ZLIB_LEVEL: Final = 6
 _GZIP_WINDOW: Final = 31
 _RAW_WINDOW: Final = -15
+WINDOW_BYTES: Final = 32 * 1024
+"""How far back deflate looks."""
 _XZ_MEMORY_BYTES: Final = 96 * 1024 * 1024
 """The largest dictionary that xz makes by itself (preset 9) is 64 MiB."""
 _ZSTD_JOB_BYTES: Final = 4 * 1024 * 1024
@@ -125,6 +127,17 @@ def open_gzip() -> Compressor:
     if HAVE_ISAL:
         return isal_zlib.compressobj(GZIP_LEVEL, isal_zlib.DEFLATED, _GZIP_WINDOW, _GZIP_MEMORY)
     return zlib.compressobj(_ZLIB_LEVEL, zlib.DEFLATED, _GZIP_WINDOW)
+
+
+def deflate_block(data: memoryview, dictionary: bytes, *, last: bool) -> bytes:
+    """`data` as a part of a raw deflate stream that has `dictionary` before it; it ends on a whole byte."""
+    module: Any = isal_zlib if HAVE_ISAL else zlib
+    level, memory = (GZIP_LEVEL, _GZIP_MEMORY) if HAVE_ISAL else (_ZLIB_LEVEL, zlib.DEF_MEM_LEVEL)
+    before = (dictionary,) if dictionary else ()
+    compressor = module.compressobj(level, module.DEFLATED, _RAW_WINDOW, memory, 0, *before)
+    head: bytes = compressor.compress(data)
+    tail: bytes = compressor.flush(module.Z_FINISH if last else module.Z_SYNC_FLUSH)
+    return head + tail
 
 
 def gzip_member(data: bytes | bytearray | memoryview) -> bytes:

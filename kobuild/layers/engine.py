@@ -6,9 +6,10 @@ read + decompress │ rewrite headers │ sha256 of the tar │ compress + sha25
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Final
 
 from kobuild.errors import ArchiveError
 from kobuild.layers.estargz import EstargzWriter
@@ -16,7 +17,7 @@ from kobuild.layers.files import DirectoryReader
 from kobuild.layers.members import show
 from kobuild.layers.opening import MemberReader, open_archive, read_member
 from kobuild.layers.placement import Placed, Placer
-from kobuild.layers.plainwriter import PlainWriter
+from kobuild.layers.plainwriter import GzipWriter, PlainWriter, ZstdWriter
 from kobuild.layers.plan import ArchiveInput, LayerPlan, LayerResult, NamedFile
 from kobuild.layers.prioritized import Prioritized
 from kobuild.layers.sparse import Buffer
@@ -25,6 +26,14 @@ from kobuild.layers.writer import LayerWriter
 from kobuild.layers.zstdchunked import ZstdChunkedWriter
 from kobuild.oci.mediatypes import Compression
 from kobuild.streams import Writable
+
+_WRITERS: Final[Mapping[Compression, Callable[[Writable], LayerWriter]]] = {
+    Compression.NONE: PlainWriter,
+    Compression.GZIP: GzipWriter,
+    Compression.ESTARGZ: EstargzWriter,
+    Compression.ZSTD: ZstdWriter,
+    Compression.ZSTD_CHUNKED: ZstdChunkedWriter,
+}
 
 _Opener = Callable[[ExitStack], MemberReader]
 
@@ -48,14 +57,6 @@ def pack_directory(folder: Path, plan: LayerPlan, sink: Writable) -> LayerResult
     return _Maker(plan, str(folder), None).make(lambda _: DirectoryReader(folder), sink)
 
 
-def _open_writer(sink: Writable, compression: Compression) -> LayerWriter:
-    if compression is Compression.ESTARGZ:
-        return EstargzWriter(sink)
-    if compression is Compression.ZSTD_CHUNKED:
-        return ZstdChunkedWriter(sink)
-    return PlainWriter(sink, compression)
-
-
 class _Maker:
     """One layer being made."""
 
@@ -68,7 +69,7 @@ class _Maker:
     def make(self, opener: _Opener, sink: Writable) -> LayerResult:
         with ExitStack() as stack:
             first = self._collect_prioritized(opener, stack)
-            writer = _open_writer(sink, self._plan.compression)
+            writer = _WRITERS[self._plan.compression](sink)
             stack.callback(writer.close)
             try:
                 self._write(writer, first, opener, stack)

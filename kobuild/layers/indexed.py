@@ -172,7 +172,9 @@ class IndexedWriter(LayerWriter):
             for member, _ in segment.followers:
                 self._record(member, [], "")
             offset = after
-        self._output.write(b"".join(data for data, _ in block.output))
+        data = b"".join(data for data, _ in block.output)
+        block.output.clear()  # the block may wait long until it is filled again
+        self._output.write(data)
 
     def _collect_chunk(self, block: Block, segment: Segment, chunk: Chunk) -> None:
         self._chunks.append(chunk)

@@ -2,49 +2,43 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Final
 
-from kobuild.layers.codecs import Compressor, open_gzip, open_zstd
+from kobuild.layers.codecs import WINDOW_BYTES, crc32, deflate_block, open_zstd
 from kobuild.layers.members import Member
 from kobuild.layers.sparse import Buffer
 from kobuild.layers.tarheader import ZERO_BLOCK, encode_header, padding
 from kobuild.layers.threads import Block, Pipeline
 from kobuild.layers.writer import LayerWriter
-from kobuild.oci.mediatypes import Compression
 from kobuild.streams import Writable
 
 BLOCK_BYTES: Final = 1024 * 1024
-"""What the compressor is given at once. Its output depends on this, so changing it needs a new format version."""
-_BLOCKS: Final = 8
+"""What is compressed at once. The output depends on this, so changing it needs a new format version."""
 
-
-class _Stored:
-    """No compression."""
-
-    def compress(self, data: bytes | bytearray | memoryview, /) -> bytes:
-        return bytes(data)
-
-    def flush(self) -> bytes:
-        return b""
-
-
-def _open_compressor(compression: Compression) -> Compressor:
-    if compression is Compression.GZIP:
-        return open_gzip()
-    if compression is Compression.ZSTD:
-        return open_zstd(threads=2)
-    return _Stored()
+_GZIP_HEADER: Final = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+"""No name, no time, no system: RFC 1952, 2.3."""
 
 
 class PlainWriter(LayerWriter):
-    """Writes members as a tar into blocks of fixed size; other threads hash, compress and write those."""
+    """Writes members as a tar into blocks of fixed size; other threads hash, compress and write those.
 
-    def __init__(self, sink: Writable, compression: Compression) -> None:
+    This class does not compress: its tar is the layer.
+    """
+
+    workers = 1
+    """How many blocks are compressed at the same time."""
+
+    def __init__(self, sink: Writable) -> None:
         super().__init__(sink)
-        self._compressor = _open_compressor(compression)
         self._pipeline = Pipeline(
-            block_bytes=BLOCK_BYTES, blocks=_BLOCKS, digest=self._digest_block, collect=self._compress_block
+            block_bytes=BLOCK_BYTES,
+            blocks=self.workers + 6,
+            digest=self._digest_block,
+            encode=self._encode_block,
+            workers=self.workers,
+            collect=self._collect_block,
         )
         self._block = self._pipeline.take()
 
@@ -60,9 +54,9 @@ class PlainWriter(LayerWriter):
     def finish(self) -> None:
         """Write the end of the archive and wait for the other threads."""
         self._write(ZERO_BLOCK * 2)
-        self._pipeline.submit(self._block)
+        self._block.last = True
+        self._submit()
         self._pipeline.close()
-        self._output.write(self._compressor.flush())
 
     def abort(self, error: BaseException) -> None:
         """Stop the threads; what was written is worthless."""
@@ -85,12 +79,63 @@ class PlainWriter(LayerWriter):
             view = view[room:]
             if not view:
                 return
-            self._pipeline.submit(block)
+            self._submit()
             block = self._block = self._pipeline.take()
+
+    def _submit(self) -> None:
+        self._pipeline.submit(self._block)
 
     def _digest_block(self, block: Block) -> None:
         self._count_tar(block.filled)
 
-    def _compress_block(self, block: Block) -> None:
-        if output := self._compressor.compress(block.filled):
-            self._output.write(output)
+    def _encode_block(self, block: Block) -> None:
+        block.output.append(bytes(block.filled))
+
+    def _collect_block(self, block: Block) -> None:
+        self._output.write(block.output.pop())
+
+
+class ZstdWriter(PlainWriter):
+    """One zstd frame; its compressor has threads of its own."""
+
+    def __init__(self, sink: Writable) -> None:
+        self._compressor = open_zstd(threads=2)
+        super().__init__(sink)
+
+    def _encode_block(self, block: Block) -> None:
+        output = self._compressor.compress(block.filled)
+        block.output.append(output + self._compressor.flush() if block.last else output)
+
+
+class GzipWriter(PlainWriter):
+    """One gzip member whose deflate blocks are made in parallel.
+
+    Each is compressed with the 32 KiB before it as its dictionary and ends on a whole byte, so that together they are
+    one deflate stream, hardly larger than one made in one go.
+    """
+
+    workers = max(2, min(4, os.cpu_count() or 2))
+
+    def __init__(self, sink: Writable) -> None:
+        super().__init__(sink)
+        self._window = b""
+        self._crc = 0
+        self._output.write(_GZIP_HEADER)
+
+    def finish(self) -> None:
+        """Write the end of the archive, then the checksum and the length that end a gzip member."""
+        super().finish()
+        self._output.write(self._crc.to_bytes(4, "little") + (self._tar_size % 2**32).to_bytes(4, "little"))
+
+    def _submit(self) -> None:
+        block = self._block
+        block.marks.append(self._window)
+        self._window = bytes(block.view[max(0, block.length - WINDOW_BYTES) : block.length])
+        super()._submit()
+
+    def _digest_block(self, block: Block) -> None:
+        super()._digest_block(block)
+        self._crc = crc32(block.filled, self._crc)
+
+    def _encode_block(self, block: Block) -> None:
+        block.output.append(deflate_block(block.filled, block.marks[0], last=block.last))

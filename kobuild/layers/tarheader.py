@@ -6,23 +6,28 @@ where ustar cannot say it. POSIX.1-2017, pax, "ustar Interchange Format"; GNU ta
 
 from __future__ import annotations
 
+import functools
+import re
 import struct
+import zlib
 from typing import Final
 
 from kobuild.errors import ArchiveError
 from kobuild.layers import pax
-from kobuild.layers.members import DIRECTORY, Member
+from kobuild.layers.members import DIRECTORY, Member, show
 
 BLOCK_BYTES: Final = 512
 ZERO_BLOCK: Final = bytes(BLOCK_BYTES)
 
-_NAME: Final = slice(0, 100)
-_CHECKSUM: Final = slice(148, 156)
-_MAGIC: Final = slice(257, 265)
 _USTAR: Final = b"ustar\x0000"
 _GNU: Final = b"ustar  \0"
-_LAYOUT: Final = struct.Struct("100s8s8s8s12s12s8s1s100s8s32s32s8s8s155s12x")
-_CHECKSUM_BLANKS: Final = 8 * 32
+# Mode and owners in one field, and all from the magic to the device numbers in one: whole archives share a few of
+# these, so they are parsed and formatted once and remembered.
+_LAYOUT: Final = struct.Struct("100s24s12s12s8s1s100s88s155s12x")
+_OWNER_LAYOUT: Final = struct.Struct("8s8s8s")
+_TAIL_LAYOUT: Final = struct.Struct("8s32s32s8s8s")
+_PLAIN_SIZE: Final = re.compile(rb"[0-7]{11}[ \0]")
+_BLANKS: Final = b" " * 8
 _MAX_OCTAL_7: Final = 8**7
 _MAX_OCTAL_11: Final = 8**11
 _SHORT_PARTS: Final = 100
@@ -34,13 +39,19 @@ def padding(size: int) -> int:
     return -size % BLOCK_BYTES
 
 
+def _sum_bytes(block: bytes) -> int:
+    """The sum of a block's bytes: Adler-32's low half is one more than that, for up to 256 bytes, and much faster."""
+    return (zlib.adler32(block[:256]) & 0xFFFF) + (zlib.adler32(block[256:]) & 0xFFFF) - 2
+
+
 def is_header(block: bytes) -> bool:
     """Whether the block is a tar header: its checksum is right, summed unsigned or, as some old writers did, signed."""
-    stored = block[_CHECKSUM].split(b"\0", 1)[0].strip(b" ")
+    checksum = block[148:156]
+    stored = checksum.split(b"\0", 1)[0].strip(b" ")
     if len(block) != BLOCK_BYTES or not stored.isdigit() or b"8" in stored or b"9" in stored:
         return False
     expected = int(stored, 8)
-    total = sum(block) - sum(block[_CHECKSUM]) + _CHECKSUM_BLANKS
+    total = _sum_bytes(block) - sum(checksum) + sum(_BLANKS)
     if total == expected:
         return True
     high = sum(1 for byte in block[:148] + block[156:] if byte >= 128)
@@ -74,28 +85,42 @@ def _parse_base_256(field: bytes) -> int:
 
 def parse_header(block: bytes, place: str) -> Member:
     """The member that a header block with a right checksum describes; names and sizes as in this block alone."""
-    name, mode, uid, gid, size, mtime, _, kind, link, magic, uname, gname, major, minor, prefix = _LAYOUT.unpack(block)
+    name, owner, size_field, mtime, _, kind, link, tail, prefix = _LAYOUT.unpack(block)
     name = name.split(b"\0", 1)[0]
-    member = Member(
-        name=name,
-        kind=kind,
-        mode=parse_number(mode, "mode", place) & 0o7777,
-        size=parse_number(size, "size", place),
-        mtime=parse_number(mtime, "mtime", place),
-        uid=parse_number(uid, "uid", place),
-        gid=parse_number(gid, "gid", place),
-        link=link.split(b"\0", 1)[0],
-    )
-    if magic[:5] == b"ustar":
-        member.uname = uname.split(b"\0", 1)[0]
-        member.gname = gname.split(b"\0", 1)[0]
-        if kind in b"34":
-            member.device = (_parse_device(major, place), _parse_device(minor, place))
-        if magic != _GNU and prefix[0]:
-            member.name = prefix.split(b"\0", 1)[0] + b"/" + name
-    if member.size < 0 or member.uid < 0 or member.gid < 0:
-        raise ArchiveError(f"read {place}: a size or an owner in the header is negative")
+    mode, uid, gid = _parse_owner(owner, place)
+    has_prefix, uname, gname = _parse_tail(tail)
+    if has_prefix and prefix[0]:
+        name = prefix.split(b"\0", 1)[0] + b"/" + name
+    size = int(size_field[:11], 8) if _PLAIN_SIZE.match(size_field) else parse_number(size_field, "size", place)
+    if size < 0:
+        raise ArchiveError(f"read {place}: the size in the header of {show(name)} is negative")
+    member = Member(name, kind, mode, size, _parse_time(mtime, place), uid, gid, link.split(b"\0", 1)[0], uname, gname)
+    if kind in b"34":
+        member.device = (_parse_device(tail[72:80], place), _parse_device(tail[80:88], place))
     return member
+
+
+@functools.lru_cache(maxsize=256)
+def _parse_owner(field: bytes, place: str) -> tuple[int, int, int]:
+    mode, uid, gid = _OWNER_LAYOUT.unpack(field)
+    numbers = (parse_number(mode, "mode", place), parse_number(uid, "uid", place), parse_number(gid, "gid", place))
+    if numbers[1] < 0 or numbers[2] < 0:
+        raise ArchiveError(f"read {place}: an owner in a header is negative")
+    return (numbers[0] & 0o7777, *numbers[1:])
+
+
+@functools.lru_cache(maxsize=256)
+def _parse_time(field: bytes, place: str) -> int:
+    return parse_number(field, "mtime", place)
+
+
+@functools.lru_cache(maxsize=256)
+def _parse_tail(field: bytes) -> tuple[bool, bytes, bytes]:
+    """Whether the prefix field is one, and the owners' names: v7 has none of these, GNU another use for the prefix."""
+    magic, uname, gname, _, _ = _TAIL_LAYOUT.unpack(field)
+    if magic[:5] != b"ustar":
+        return False, b"", b""
+    return magic != _GNU, uname.split(b"\0", 1)[0], gname.split(b"\0", 1)[0]
 
 
 def _parse_device(field: bytes, place: str) -> int:
@@ -168,23 +193,28 @@ def _encode_extended(name: bytes, records: list[tuple[bytes, bytes]]) -> bytes:
 
 def _encode_block(member: Member, name: bytes, prefix: bytes, mtime: int) -> bytes:
     """One ustar block. A number too large for its field is written as zero: a pax record holds it."""
-    size, uid, gid = member.size, member.uid, member.gid
-    major, minor = member.device
+    size = member.size
     block = _LAYOUT.pack(
         name,
-        b"%07o" % member.mode,
-        b"%07o" % (uid if uid < _MAX_OCTAL_7 else 0),
-        b"%07o" % (gid if gid < _MAX_OCTAL_7 else 0),
+        _format_owner(member.mode, member.uid, member.gid),
         b"%011o" % (size if size < _MAX_OCTAL_11 else 0),
         b"%011o" % (mtime if 0 <= mtime < _MAX_OCTAL_11 else 0),
-        b"        ",
+        _BLANKS,
         member.kind,
         member.link[:_SHORT_PARTS],
-        _USTAR,
-        member.uname[:31],
-        member.gname[:31],
-        b"%07o" % major,
-        b"%07o" % minor,
+        _format_tail(member.uname, member.gname, member.device),
         prefix,
     )
-    return b"%b%06o\0 %b" % (block[:148], sum(block), block[156:])
+    return b"%b%06o\0 %b" % (block[:148], _sum_bytes(block), block[156:])
+
+
+@functools.lru_cache(maxsize=256)
+def _format_owner(mode: int, uid: int, gid: int) -> bytes:
+    uid = uid if uid < _MAX_OCTAL_7 else 0
+    gid = gid if gid < _MAX_OCTAL_7 else 0
+    return b"%07o\0%07o\0%07o\0" % (mode, uid, gid)
+
+
+@functools.lru_cache(maxsize=256)
+def _format_tail(uname: bytes, gname: bytes, device: tuple[int, int]) -> bytes:
+    return _TAIL_LAYOUT.pack(_USTAR, uname[:31], gname[:31], b"%07o" % device[0], b"%07o" % device[1])

@@ -66,11 +66,13 @@ class Prefetch(Generic[T]):
 class Block:
     """A buffer that travels through the stages and is used again."""
 
-    __slots__ = ("length", "marks", "output", "ready", "view")
+    __slots__ = ("last", "length", "marks", "output", "ready", "view")
 
     def __init__(self, size: int) -> None:
         self.view = memoryview(bytearray(size))
         self.length = 0
+        self.last = False
+        """Whether no other block follows."""
         self.marks: list[Any] = []
         """What the writer notes of places in the buffer, for its own stages."""
         self.output: list[Any] = []
@@ -121,6 +123,7 @@ class Pipeline:
         if self._error is not None:
             raise self._error
         block.length = 0
+        block.last = False
         block.marks.clear()
         block.output.clear()
         return block
