@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, Final
@@ -11,6 +12,7 @@ from kobuild.errors import AuthError, FetchError, NotFound, PushRefused, Registr
 from kobuild.oci.reference import Repository
 from kobuild.registry.hints import hint_for
 
+_FIXED_TAG: Final = re.compile(r"immutable|cannot be overwritten|already exists", re.IGNORECASE)
 _SHOWN_ERRORS: Final = 3
 _SHOWN_CHARACTERS: Final = 240
 
@@ -28,13 +30,20 @@ def registry_error(
         return RegistryError(f"{action}: {failure.message}", retryable=failure.retryable, hint=failure.hint)
     cause = "; ".join(tuple(dict.fromkeys(texts))[:_SHOWN_ERRORS]) or _phrase(failure.status)
     kind = _kind(failure.status)
-    hint = failure.hint or hint_for(repository, failure.status)
+    hint = failure.hint or _hint_for_tag(cause) or hint_for(repository, failure.status)
     if kind is AuthError and problems:
         hint = "; ".join((*problems, *((hint,) if hint else ())))
     status = f"{failure.status} " if texts else ""
     return kind(
         f"{action}: {status}{cause}", status=failure.status, codes=codes, retryable=failure.retryable, hint=hint
     )
+
+
+def _hint_for_tag(cause: str) -> str | None:
+    """The remedy where a registry says that its tags do not move; each says it in its own words."""
+    if _FIXED_TAG.search(cause):
+        return "this repository's tags are not to be moved: choose a new tag"
+    return None
 
 
 def parse_errors(body: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -23,7 +23,7 @@ from kobuild.transport.failures import connection_failure, refusal, refusal_kind
 from kobuild.transport.messages import Request, Response
 from kobuild.transport.retrying import RETRYABLE_STATUSES, Backoff, Clock, SystemClock, parse_retry_after
 from kobuild.transport.scrubbing import scrub
-from kobuild.transport.tls import certs_folders, find_host_tls
+from kobuild.transport.tls import HostTls, certs_folders, find_host_tls
 from kobuild.transport.wire import Adapter, prepare, proxies_for
 
 _logger = logging.getLogger(__name__)
@@ -64,6 +64,7 @@ class Transport:
         self._environ = os.environ if environ is None else environ
         self._certs = certs_folders(self._environ) if certs is None else tuple(certs)
         self._adapters: dict[str, Adapter] = {}
+        self._host_tls: dict[str, HostTls | None] = {}
         self._lock = threading.Lock()
         hide_queries_in_logs()
 
@@ -176,11 +177,17 @@ class Transport:
         parts = urlsplit(url)
         secure = parts.scheme.lower() == "https"
         with self._lock:
-            host_tls = find_host_tls(netloc(url), self._certs) if secure else None
+            host_tls = self._find_host_tls(netloc(url)) if secure else None
             key = netloc(url) if host_tls else parts.scheme.lower()
             if key not in self._adapters:
                 self._adapters[key] = Adapter(self._environ, host_tls, secure=secure)
             return self._adapters[key]
+
+    def _find_host_tls(self, host: str) -> HostTls | None:
+        """What the host needs beside the system's store; looked for once."""
+        if host not in self._host_tls:
+            self._host_tls[host] = find_host_tls(host, self._certs)
+        return self._host_tls[host]
 
 
 def _may_redirect(request: Request, status: int) -> bool:

@@ -209,8 +209,9 @@ def test_a_lost_answer_of_a_registry_whose_tags_do_not_move(fake: FakeRegistry, 
     push(client, fake, image)
     assert fake.lines("PUT").count("PUT /v2/team/app/manifests/1") == 2, "the second was refused, and that is well"
     assert push(client, fake, image).unchanged == (target(fake),)
-    with pytest.raises(PushRefused, match="the tag 1 already exists and cannot be overwritten"):
+    with pytest.raises(PushRefused, match="the tag 1 already exists and cannot be overwritten") as caught:
         client.push(gather([random_image(2)]), [target(fake)])
+    assert "choose a new tag" in str(caught.value.hint)
 
 
 def test_a_token_that_ends_in_the_middle_is_renewed() -> None:
