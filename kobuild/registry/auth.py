@@ -212,4 +212,6 @@ def _parse_token(raw: bytes, what: str, now: float) -> Token:
         seconds = float(value.get("expires_in") or _DEFAULT_SECONDS)
     except (TypeError, ValueError):
         seconds = _DEFAULT_SECONDS
+    if seconds <= 0:
+        seconds = _DEFAULT_SECONDS
     return Token(token, now + max(seconds - _SKEW_SECONDS, seconds / 2))

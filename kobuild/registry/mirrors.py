@@ -87,6 +87,11 @@ class MirroredReader(RepositoryReader):
         """As RepositoryReader's."""
         return bool(self._first(lambda mirror: mirror.has_blob(descriptor) or None)) or super().has_blob(descriptor)
 
+    def read_range(self, descriptor: Descriptor, start: int, size: int) -> bytes:
+        """As RepositoryReader's."""
+        found: bytes | None = self._first(lambda mirror: mirror.read_range(descriptor, start, size))
+        return super().read_range(descriptor, start, size) if found is None else found
+
     def request_blob(self, descriptor: Descriptor, offset: int) -> Response:
         """As RepositoryReader's."""
         found: Response | None = self._first(lambda mirror: mirror.request_blob(descriptor, offset))

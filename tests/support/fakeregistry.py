@@ -20,7 +20,7 @@ _MANIFEST = re.compile(r"/v2/(.+)/manifests/([^/]+)\Z")
 _UPLOAD = re.compile(r"/v2/(.+)/blobs/uploads/([^/]*)\Z")
 _BLOB = re.compile(r"/v2/(.+)/blobs/([^/]+)\Z")
 _REFERRERS = re.compile(r"/v2/(.+)/referrers/([^/]+)\Z")
-_RANGE = re.compile(r"bytes=(\d+)-\Z")
+_RANGE = re.compile(r"bytes=(\d+)-(\d*)\Z")
 
 
 @dataclass
@@ -171,8 +171,8 @@ class FakeRegistry:
             return _error(404, "BLOB_UNKNOWN")
         wanted = _RANGE.match(seen.headers.get("range", ""))
         if wanted and self.behaviour.ranges:
-            start = int(wanted[1])
-            return Reply(206, data[start:], {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"})
+            start, end = int(wanted[1]), int(wanted[2] or len(data) - 1)
+            return Reply(206, data[start : end + 1], {"Content-Range": f"bytes {start}-{end}/{len(data)}"})
         return Reply(200, data)
 
     def _upload(self, seen: Seen, repository: str, number: str) -> Reply:

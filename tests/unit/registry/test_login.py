@@ -16,6 +16,7 @@ from kobuild.image.image import Image
 from kobuild.image.mutate import gather
 from kobuild.oci.reference import Reference, Repository
 from kobuild.registry import AnonymousKeychain, Credential, RegistryClient, RegistrySource
+from kobuild.registry.auth import _parse_token
 from kobuild.registry.keychain import FileKeychain
 from kobuild.streams import Readable
 from tests.support.certificates import Authority
@@ -213,6 +214,43 @@ def test_a_token_is_fetched_again_once_it_is_old(
         clock.sleep(seconds)
         client.push(gather([random_image(9)]), [reference(token_registry, name)])
         assert len(log.log) == expected
+
+
+def test_an_identity_token_is_of_no_use_where_a_password_is_wanted(
+    htpasswd_server: DockerRegistry, name: str, tmp_path: Path
+) -> None:
+    client = make_client(logged_in(tmp_path, htpasswd_server, identitytoken="refresh-me"))
+    with pytest.raises(AuthError, match=r"asks for a password; .* has only a token"):
+        client.get_manifest(reference(htpasswd_server, name))
+
+
+@pytest.mark.parametrize("status", [404, 500, 503])
+def test_a_token_server_that_is_down_is_named(
+    status: int, token_registry: DockerRegistry, log: TokenServer, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log.server, "respond", lambda _: Reply(status, b"down"))
+    with pytest.raises(RegistryError, match=f"log in to {token_registry.host}: .*{status}") as caught:
+        make_client().get_manifest(reference(token_registry, name))
+    assert not isinstance(caught.value, AuthError)
+
+
+def test_a_token_server_that_refuses_strangers_is_said_so(
+    token_registry: DockerRegistry, log: TokenServer, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log.server, "respond", lambda _: Reply(401, b"who are you?"))
+    with pytest.raises(AuthError, match="it gives no token without a login"):
+        make_client().get_manifest(reference(token_registry, name))
+
+
+@pytest.mark.parametrize(
+    ("expires_in", "used_for"),
+    [(300, 290), ("300", 290), (300.5, 290.5), (30, 20), (8, 4), (None, 50), (0, 50), (-5, 50), ("soon", 50), ([], 50)],
+)
+def test_the_life_of_a_token_may_be_anything(expires_in: object, used_for: float) -> None:
+    raw = json.dumps({"token": "pl4nted", "expires_in": expires_in}).encode()
+    token = _parse_token(raw, "token", 1000.0)
+    assert token.stale_at == 1000.0 + used_for
+    assert "pl4nted" not in repr(token)
 
 
 def test_tls_is_found_on_loopback(tls_server: DockerRegistry, authority: Authority, name: str) -> None:

@@ -47,6 +47,7 @@ def read(reader: RegistryClient, original: FakeRegistry) -> tuple[Digest, bytes,
     head = reader.head_manifest(where)
     assert head is not None
     assert reader.get_manifest(where).digest == head.digest
+    assert reader.read_range(where.repository, BLOB, 5, 7) == DATA[5:12]
     with reader.open_blob(where.repository, BLOB) as blob:
         return head.digest, blob.read(), reader.has_blob(where.repository, BLOB)
 
@@ -60,7 +61,7 @@ def test_what_a_mirror_lacks_comes_from_the_original(original: FakeRegistry, mir
     mirror.manifests.clear()
     mirror.blobs.clear()
     assert read(client(original, mirror), original) == (IMAGE.manifest.digest, DATA, True)
-    assert len(original.log) == 4
+    assert len(original.log) == 5
 
 
 def test_a_mirror_that_is_down_or_wrong_is_passed_by(original: FakeRegistry, mirror: FakeRegistry) -> None:
