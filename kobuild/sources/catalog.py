@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -20,10 +21,11 @@ _SOURCES: Final[Mapping[str, str]] = {
 }
 
 _LOCATORS: Final[Mapping[str, str]] = {
-    "pkg:pypi/": "pypi:locate_wheel",
-    "pkg:npm/": "npm:locate_package",
+    r"pkg:pypi/": "pypi:locate_wheel",
+    r"pkg:npm/": "npm:locate_package",
+    r"https?://[^/]+/[^/]+/[^/]+/releases/download/": "github:locate_asset",
 }
-"""Who finds the address of a package URL."""
+"""Who finds where the bytes of a lock's address are; any other address is where they are."""
 
 
 def _find(entry: str) -> Any:
@@ -43,10 +45,8 @@ def open_source(tool: ToolSettings, context: SourceContext) -> Source:
 
 def locate(artifact: Artifact, context: SourceContext) -> Location:
     """Where an artifact's bytes are to be had now."""
-    if artifact.location is not None and not artifact.url.startswith("pkg:"):
-        return Location(artifact.location)
-    for prefix, locator in _LOCATORS.items():
-        if artifact.url.startswith(prefix):
+    for pattern, locator in _LOCATORS.items():
+        if re.match(pattern, artifact.url):
             location: Location = _find(locator)(artifact, context)
             return location
     return Location(artifact.url)

@@ -24,7 +24,7 @@ from kobuild.sources.bases import rebase
 from kobuild.sources.catalog import locate
 from kobuild.sources.growing import GrowingFile
 from kobuild.sources.hashing import hash_file
-from kobuild.sources.model import OFFLINE_HINT, Artifact, SourceContext, Vouched
+from kobuild.sources.model import OFFLINE_HINT, Artifact, Location, SourceContext, Vouched
 from kobuild.sources.partial import Partial, claim
 from kobuild.sources.path import resolve_path
 from kobuild.sources.transfer import CancelledError, FileTransfer, check
@@ -36,7 +36,7 @@ RECORD_KIND: Final = "downloads"
 """The cache's records of what an address had when nobody vouched for it: ETag, sha256 and size."""
 _WORKERS: Final = 4
 _JOIN_SECONDS: Final = 1.0
-_REFUSED: Final = frozenset({401, 403, 407})
+_REFUSED: Final = frozenset({401, 403, 404, 407})
 
 
 class FileFacts(Protocol):
@@ -224,16 +224,24 @@ class Download:
         location = locate(self._artifact, self._context)
         url = rebase(location.url, self._context)
         if url.startswith("file:"):
-            self._transfer.copy(Path(unquote(urlsplit(url).path)), partial)
+            self._transfer.copy(_file_path(url), partial)
             return
         try:
-            self._transfer.receive(url, partial)
+            self._transfer.receive(url, location.headers, partial)
         except FetchError as error:
-            if location.download is None or error.status not in _REFUSED:
+            if error.status not in _REFUSED or not self._fill_otherwise(location, partial):
                 raise
-            # The package's own client knows the credentials that its index wants.
+
+    def _fill_otherwise(self, location: Location, partial: Partial) -> bool:
+        """Fetch what the plain address refuses, with credentials that are for it; False where there is no other way."""
+        if location.download is not None:
             with tempfile.TemporaryDirectory(prefix="kobuild-") as folder:
                 self._transfer.copy(location.download(Path(folder)), partial)
+            return True
+        other = location.elsewhere() if location.elsewhere is not None else None
+        if other is not None:
+            self._transfer.receive(other.url, other.headers, partial)
+        return other is not None
 
     def _remember(self, partial: Partial) -> None:
         """Note what an address had for which nobody vouches, so that the next look need not fetch it again."""
@@ -260,6 +268,10 @@ class Download:
                 return found if response.status == 304 or response.headers.get("ETag") == etag else None
         except FetchError:  # such as a signed address that is for GET alone
             return None
+
+
+def _file_path(url: str) -> Path:
+    return Path(unquote(urlsplit(url).path))
 
 
 def _partial_name(artifact: Artifact) -> str:
@@ -315,7 +327,8 @@ def find_size(artifact: Artifact, context: SourceContext) -> int | None:
             return found.stat().st_size
     url = rebase(locate(artifact, context).url, context)
     if url.startswith("file:"):
-        return Path(unquote(urlsplit(url).path)).stat().st_size
+        with disk_errors("read", _file_path(url)):
+            return _file_path(url).stat().st_size
     context.require_network(url)
     try:
         with context.transport.send(Request("HEAD", url, netrc=True), retry=False) as response:

@@ -5,22 +5,27 @@ https://docs.github.com/en/rest/releases/releases and …/rest/using-the-rest-ap
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import unquote
 
 from kobuild.errors import FetchError
 from kobuild.oci.platforms import Platform
 from kobuild.settings.model import ToolSettings
 from kobuild.sources.assets import AssetQuery, pick_asset
-from kobuild.sources.bases import rebase
+from kobuild.sources.bases import GITHUB_SERVER_URL, github_server, rebase
 from kobuild.sources.checksums import MAX_CHECKSUMS_BYTES, checksums_files, find_sum
 from kobuild.sources.githubapi import Asset, GithubApi, GithubRelease
-from kobuild.sources.model import Artifact, Release, SourceContext, Vouched
+from kobuild.sources.model import Artifact, Location, Release, SourceContext, Vouched
 from kobuild.sources.versions import Pin, Tag, parse_pin, parse_tag
 from kobuild.transport import Request
 
 _MAX_PAGES: Final = 100
+_DOWNLOAD: Final = re.compile(
+    r"(?P<server>https?://[^/]+)/(?P<repository>[^/]+/[^/]+)/releases/download/(?P<tag>[^/]+)/(?P<name>[^/]+)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,3 +128,19 @@ def _tags(releases: tuple[GithubRelease, ...], tool: ToolSettings) -> Mapping[Ta
     """The releases by tag; one without any file yet is left out, as a release under way."""
     tagged = ((_tag(release, tool), release) for release in releases if release.assets)
     return {tag: release for tag, release in tagged if tag is not None}
+
+
+def locate_asset(artifact: Artifact, context: SourceContext) -> Location:
+    """Where a release's file is; with a token, a private repository's file has an address in the API, too."""
+    match = _DOWNLOAD.fullmatch(artifact.url)
+    api = GithubApi(context)
+    if match is None or match["server"] not in (GITHUB_SERVER_URL, github_server(context)) or not api.has_token:
+        return Location(artifact.url)
+    repository, tag, name = match["repository"], unquote(match["tag"]), unquote(match["name"])
+
+    def elsewhere() -> Location | None:
+        release = api.find_release(repository, tag)
+        asset = release.assets.get(name) if release is not None else None
+        return api.asset_location(asset) if asset is not None else None
+
+    return Location(artifact.url, elsewhere=elsewhere)

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from kobuild.errors import FetchError, RateLimited, ResolveError
 from kobuild.oci.jsonio import get_int, get_objects, get_str
 from kobuild.sources.bases import GITHUB_API_URL, github_api
-from kobuild.sources.model import SourceContext
+from kobuild.sources.model import Location, SourceContext
 from kobuild.transport import Request, Response, origin, redact
 
 RECORD_KIND: Final = "github"
@@ -32,6 +32,9 @@ class Asset:
 
     name: str
     url: str
+    """Where anyone downloads it, if the repository is public."""
+    api_url: str
+    """Where the API gives it to whoever has a token for a private repository."""
     size: int
     sha256: str | None
 
@@ -78,6 +81,17 @@ class GithubApi:
         answer = self._get(url, repository)
         assert answer is not None, "a missing page raises"  # noqa: S101
         return Page(_releases(answer["body"], url), answer["next"])
+
+    @property
+    def has_token(self) -> bool:
+        """Whether there is a token for this server."""
+        return bool(self._token())
+
+    def asset_location(self, asset: Asset) -> Location | None:
+        """The asset's address in the API, with the token; None where it is on another server than the API."""
+        if not asset.api_url or origin(asset.api_url) != origin(self._base):
+            return None
+        return Location(asset.api_url, {**self._headers(), "Accept": "application/octet-stream"})
 
     def _get(self, url: str, repository: str, *, missing_is_none: bool = False) -> dict[str, Any] | None:
         """The answer's body (slimmed) and next page: as kept in the cache when the server says it is unchanged."""
@@ -196,7 +210,7 @@ def _slim(value: list[dict[str, Any]] | dict[str, Any]) -> Any:
 
 
 def _slim_asset(asset: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: asset.get(key) for key in ("name", "state", "size", "digest", "browser_download_url")}
+    return {key: asset.get(key) for key in ("name", "state", "size", "digest", "browser_download_url", "url")}
 
 
 def _releases(body: list[dict[str, Any]], url: str) -> tuple[GithubRelease, ...]:
@@ -222,6 +236,7 @@ def _asset(item: Mapping[str, Any], what: str) -> Asset:
     return Asset(
         name=get_str(item, "name", what),
         url=get_str(item, "browser_download_url", what),
+        api_url=get_str(item, "url", what, ""),
         size=get_int(item, "size", what),
         sha256=digest[1] if digest else None,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -78,10 +79,13 @@ class GrowingFile:
     def _open(self) -> BinaryIO:
         self.wait_beyond(0)
         # Under the lock, so that the file is not moved away between finding and opening it.
-        with self._changed:
+        with self._changed, contextlib.suppress(FileNotFoundError):
             assert self._path is not None, "a file with bytes has a path"  # noqa: S101
-            with disk_errors("read", self._path):
-                return self._path.open("rb", buffering=0)
+            return self._path.open("rb", buffering=0)
+        # The writer has thrown it away, and is about to say why.
+        path = self.wait()
+        with disk_errors("read", path):
+            return path.open("rb", buffering=0)
 
 
 class _Follower:

@@ -56,8 +56,12 @@ class Location:
 
     url: str
     """`https://…` or `file:///…`; may hold credentials, so it is never shown whole."""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Not shown: they may hold a credential."""
     download: Callable[[Path], Path] | None = None
     """Has the package's own client fetch the file into a folder, for an index that wants credentials."""
+    elsewhere: Callable[[], Location | None] | None = None
+    """Where else to ask when this address refuses: a private repository's files have another one."""
 
 
 @dataclass(frozen=True, slots=True)

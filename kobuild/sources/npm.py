@@ -127,8 +127,8 @@ def locate_package(artifact: Artifact, context: SourceContext) -> Location:
         return files[0]
 
     if artifact.location is not None:
-        return Location(artifact.location, download)
+        return Location(artifact.location, download=download)
     dist = _view(package, "dist", context)
     if not isinstance(dist, dict) or not isinstance(dist.get("tarball"), str):
         raise NoMatchingVersion(f"npm:{package} is not in the registry")
-    return Location(dist["tarball"], download)
+    return Location(dist["tarball"], download=download)

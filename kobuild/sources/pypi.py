@@ -111,14 +111,14 @@ def locate_wheel(artifact: Artifact, context: SourceContext) -> Location:
         return pip.download(requirement, platforms, folder, filename)
 
     if artifact.location is not None:
-        return Location(artifact.location, download)
+        return Location(artifact.location, download=download)
     wheel = pip.find_wheel(requirement, platforms, filename)
     if wheel.filename != filename:
         raise FetchError(
             f"the index has {wheel.filename}, and the lock names {filename}",
             hint="use the index that the lock was made with, or `kobuild resolve --upgrade`",
         )
-    return Location(wheel.url, download)
+    return Location(wheel.url, download=download)
 
 
 def _platform_tags(filename: str) -> list[str]:

@@ -49,11 +49,11 @@ class FileTransfer:
         self._clock = clock or SystemClock()
         self._exposed = False
 
-    def receive(self, url: str, partial: Partial) -> None:
+    def receive(self, url: str, headers: Mapping[str, str], partial: Partial) -> None:
         """Fill `partial` from `url` and verify it; raises FetchError, SizeMismatch or DigestMismatch."""
         progress = self._context.reporter.transfer(self._artifact.filename, self._artifact.size)
         try:
-            self._receive(url, partial, progress)
+            self._receive(url, headers, partial, progress)
             self._verify(partial, redact(url))
         finally:
             progress.done()
@@ -69,11 +69,11 @@ class FileTransfer:
         finally:
             progress.done()
 
-    def _receive(self, url: str, partial: Partial, progress: Progress) -> None:
+    def _receive(self, url: str, headers: Mapping[str, str], partial: Partial, progress: Progress) -> None:
         breaks = 0
         for _ in range(_MAX_RESUMES):
             before = partial.offset
-            request = Request("GET", url, _range_headers(partial), netrc=True)
+            request = Request("GET", url, {**headers, **self._range_headers(partial)}, netrc=True)
             with self._context.transport.send(request, expect=(200, 206, 416)) as response:
                 error = self._try(response, partial, progress)
             if error is None:
@@ -84,6 +84,15 @@ class FileTransfer:
             self._context.reporter.notice(f"{error}; going on from byte {partial.offset}")
             self._clock.sleep(Backoff().delay(breaks))
         raise FetchError(f"GET {redact(url)}: broke off {_MAX_RESUMES} times")
+
+    def _range_headers(self, partial: Partial) -> dict[str, str]:
+        """Ask for the rest alone, where a validator or a sum shows that it belongs to what is there."""
+        if not partial.offset:
+            return {}
+        headers = {"Range": f"bytes={partial.offset}-"}
+        if partial.validator is not None:
+            return {**headers, "If-Range": partial.validator}
+        return headers if self._artifact.sha256 or self._artifact.integrity else {}
 
     def _try(self, response: Response, partial: Partial, progress: Progress) -> FetchError | None:
         """Read one answer to its end, or to where it breaks, which comes back as a value."""
@@ -186,13 +195,6 @@ def _mismatch_hint(artifact: Artifact) -> str:
     if artifact.vouched_by is Vouched.USER:
         return "correct the sum in the settings, or find out who changed the file"
     return "find out why the file changed before you take it with `kobuild resolve --upgrade`; it was not used"
-
-
-def _range_headers(partial: Partial) -> dict[str, str]:
-    if not partial.offset:
-        return {}
-    headers = {"Range": f"bytes={partial.offset}-"}
-    return {**headers, "If-Range": partial.validator} if partial.validator else headers
 
 
 def _content_range(response: Response) -> tuple[int | None, int | None]:

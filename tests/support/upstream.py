@@ -15,6 +15,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -128,6 +129,7 @@ class Upstream:
         self._releases: dict[str, list[dict[str, Any]]] = {}
         self._files: dict[str, _File] = {}
         self._redirects: dict[str, str] = {}
+        self._private: set[str] = set()
         self._guards: dict[str, str] = {}
         self._faults: list[tuple[str, Fault]] = []
         self._next_id = 1000
@@ -291,6 +293,10 @@ class Upstream:
         self._redirects[path] = target
         return f"{self.url}{quote(path)}"
 
+    def make_private(self, repository: str) -> None:
+        """Answer 404 for the repository to everyone but API requests with `token`."""
+        self._private.add(repository)
+
     def guard(self, prefix: str, authorization: str) -> None:
         """Answer 401 to every request below `prefix` that has another Authorization."""
         self._guards[prefix] = authorization
@@ -357,6 +363,8 @@ class Upstream:
 
     def find(self, path: str) -> _File | str | None:
         """The file at the path, the address that it redirects to, or None."""
+        if any(path.startswith(f"/{name}/releases/") for name in self._private):
+            return None
         return self._files.get(path) or self._redirects.get(path)
 
     def api(self, path: str, query: Mapping[str, list[str]], headers: Mapping[str, str]) -> Answer | None:
@@ -380,6 +388,12 @@ class Upstream:
         authorization = headers.get("authorization")
         if self.token is not None and authorization is not None and authorization != f"Bearer {self.token}":
             return Answer(b'{"message":"Bad credentials","status":"401"}', status=401)
+        if authorization is None and any(rest.startswith(f"{name}/") for name in self._private):
+            return Answer(b'{"message":"Not Found","status":"404"}', status=404)
+        asset = re.fullmatch(r"[^/]+/[^/]+/releases/assets/(\d+)", rest)
+        if asset is not None and headers.get("accept") == "application/octet-stream":
+            target = f"{self.files_url}/release-assets/{asset[1]}?sig=a-signed-secret"
+            return Answer(b"", headers={"Location": target}, status=302)
         if self.rate_limit_remaining <= 0:
             message = {"message": "API rate limit exceeded for 192.0.2.1. (But here's the good news: …)"}
             return Answer(json.dumps(message).encode(), headers=self._limits(), status=403)

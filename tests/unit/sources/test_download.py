@@ -426,3 +426,18 @@ def test_progress_counts_every_byte_once(
     upstream.fail("tool.tar.gz", Fault(cut_after=300_000))
     _get(artifact, context, clock)
     assert reporter.transfers["tool.tar.gz"].count == len(CONTENT)
+
+
+def test_without_sum_and_validator_a_rest_is_not_trusted(
+    upstream: Upstream, context: SourceContext, clock: HeldClock
+) -> None:
+    artifact = Artifact(_publish(upstream, etag=False).url, "tool.tar.gz")
+    upstream.fail("tool.tar.gz", Fault(cut_after=600_000))
+    assert _get(artifact, context, clock) == CONTENT
+    assert [request.status for request in upstream.logged("tool.tar.gz")] == [200, 200]
+
+
+def test_a_directory_on_the_disk_where_a_file_was_is_told(context: SourceContext, clock: HeldClock) -> None:
+    artifact = Artifact("pkg:pypi/x@1", "x", None, SUM, location=context.folder.as_uri())
+    with pytest.raises(StorageError, match="Is a directory"):
+        _get(artifact, context, clock)

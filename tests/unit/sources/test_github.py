@@ -234,3 +234,20 @@ def test_downloads_are_fetched_from_the_mirror(upstream: Upstream, context: Sour
     url = f"https://github.com/ko-build/ko/releases/download/v0.15.4/{name}"
     with open_artifact(Artifact(url, name, 15, sha256_of(b"ko 0.15.4 amd64")), context) as opened:
         assert opened.path().read_bytes() == b"ko 0.15.4 amd64"
+
+
+def test_a_private_repository_s_files_come_through_the_api(upstream: Upstream, make_context: MakeContext) -> None:
+    _publish(upstream, "0.15.4")
+    upstream.make_private(KO)
+    upstream.token = "planted-token"
+    context = make_context(environ={"GITHUB_TOKEN": "planted-token"})
+    artifact = _resolve(context, "").artifacts[AMD64]
+    with open_artifact(artifact, context) as opened:
+        assert opened.path().read_bytes() == b"ko 0.15.4 amd64"
+    (download,) = upstream.logged("/release-assets/")
+    assert "authorization" not in download.headers
+    with pytest.raises(ResolveError, match="or it is private"):
+        _resolve(make_context(), "")
+    gone = Artifact(f"{artifact.url}x", "x", None, "0" * 64)
+    with open_artifact(gone, context) as opened, pytest.raises(FetchError, match="404"):
+        opened.path()
