@@ -25,7 +25,7 @@ EXIT_TERMINATED: Final = 143
 
 _EPILOG: Final = (
     "Exit codes: 0 done; 1 failed; 2 the command or the settings are wrong; 3 verify found a difference; "
-    "4 resolve --check found news; 130 interrupted."
+    "4 something is new (resolve --check, diff --check, outdated); 130 interrupted."
 )
 
 
@@ -54,8 +54,14 @@ COMMANDS: Final = {
     "build": "write the image to a layout or an archive",
     "push": "build the image and push it to its target",
     "verify": "check an image against settings and lock",
+    "inspect": "show an image as a tree of layers with what made each",
+    "diff": "show what differs between two images or locks",
+    "outdated": "show what could move within the pins, and beyond them",
+    "sbom": "write a bill of materials, or attach it to the image",
 }
 """Each is a module of `kobuild.commands`."""
+_MODULES: Final = {"inspect": "tree"}
+"""Modules that are named otherwise, since the standard library has one of the command's name."""
 
 
 def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
@@ -76,11 +82,9 @@ def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
             name, help=text, description=description, parents=[common], allow_abbrev=False, epilog=_EPILOG
         )
         if name == named:
-            module = importlib.import_module(f"kobuild.commands.{name}")
+            module = importlib.import_module(f"kobuild.commands.{_MODULES.get(name, name)}")
             module.configure(command)
             command.set_defaults(run=module.run)
-    if named not in COMMANDS:
-        importlib.import_module("kobuild.explaincli").add_commands(subparsers, common)
     return parser
 
 
