@@ -187,7 +187,7 @@ class Download:
 
     def stop(self) -> None:
         """Stop without waiting; whoever reads the file gets CancelledError."""
-        if not self._growing.is_over:
+        if not self._growing.is_over():
             self._cancelled.set()
             self._growing.fail(CancelledError())
 

@@ -45,7 +45,6 @@ class GrowingFile:
                 self._error = self._error or error
             self._changed.notify_all()
 
-    @property
     def is_over(self) -> bool:
         """Whether it was settled or failed."""
         with self._changed:

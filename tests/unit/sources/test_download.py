@@ -263,8 +263,8 @@ def test_a_wrong_sum_names_the_address_and_who_vouched(
 ) -> None:
     artifact = dataclasses.replace(_publish(upstream), vouched_by=vouched_by)
     upstream.fail("tool.tar.gz", Fault(corrupt=True))
-    with fetch(artifact, context, clock=clock) as download, download.stream() as stream:
-        with pytest.raises(DigestMismatch) as raised:
+    with fetch(artifact, context, clock=clock) as download:
+        with pytest.raises(DigestMismatch) as raised, download.stream() as stream:
             stream.read()
         with pytest.raises(DigestMismatch):
             download.path()

@@ -20,10 +20,10 @@ def test_readers_get_what_there_is_and_the_end_after_the_verdict(tmp_path: Path)
         assert stream.read(100) == b"0123"
         growing.grow(path, 10)
         assert stream.read(100) == b"456789"
-        assert not growing.is_over
+        assert not growing.is_over()
         growing.settle(lambda: path.rename(tmp_path / "blob"))
         assert stream.read(100) == b""
-    assert growing.is_over
+    assert growing.is_over()
     assert growing.wait() == tmp_path / "blob"
 
 
