@@ -28,7 +28,7 @@ CHUNK_BYTES: Final = 4 * 1024 * 1024
 _BLOCK_BYTES: Final = CHUNK_BYTES + 64 * 1024
 _ENOUGH_BYTES: Final = 1024 * 1024
 """A block with this much in it is handed on rather than filled to the brim."""
-_SPOOL_BYTES: Final = 8 * 1024 * 1024
+_SPOOL_BYTES: Final = 4 * 1024 * 1024
 """An index beyond this goes to a temporary file: one of 200,000 members has some 70 MB."""
 
 
@@ -77,7 +77,7 @@ class IndexedWriter(LayerWriter):
         self._file_hash = hashlib.sha256()
         self._pipeline = Pipeline(
             block_bytes=_BLOCK_BYTES,
-            blocks=workers + 3,
+            blocks=workers + 2,
             digest=self._digest_block,
             encode=self._encode_block,
             workers=workers,
