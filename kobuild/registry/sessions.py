@@ -19,6 +19,7 @@ CHUNK_BYTES: Final = 16 * 1024 * 1024
 _LARGEST_CHUNK_BYTES: Final = 256 * 1024 * 1024
 _COMMIT_SECONDS: Final = 600.0
 """A registry may move a large blob between stores before it answers."""
+_ANSWER_SECONDS: Final = 60.0
 _STREAM: Final = {"Content-Type": "application/octet-stream"}
 
 
@@ -118,7 +119,7 @@ class Uploads:
             body=body,
             expect=expect,
             retry=headers is None,
-            read_seconds=_COMMIT_SECONDS,
+            read_seconds=_COMMIT_SECONDS if body is not None else _ANSWER_SECONDS,
         )
 
 

@@ -28,6 +28,8 @@ from kobuild.transport import Body
 
 _ATTEMPTS: Final = 6
 """How often a blob's upload may fail without one more chunk stored."""
+_ALL_ATTEMPTS: Final = 30
+"""How often it may fail in all: docker-registry forgets a whole upload when one of its chunks breaks."""
 _TOO_LARGE: Final = 413
 _LARGE_BYTES: Final = 4 * 1024 * 1024
 _LARGE_UPLOADS: Final = 4
@@ -120,6 +122,7 @@ class _Upload:
         self._size = blob.descriptor.size
         self._counter = counter
         self._failures = 0
+        self._all_failures = 0
         self._chunked = False
 
     @property
@@ -150,8 +153,10 @@ class _Upload:
     def _after_failure(self, session: Session, error: RegistryError) -> Session | None:
         """How to go on after a failure: None when the blob is there after all; raises `error` when it is hopeless."""
         self._failures += 1
+        self._all_failures += 1
         refused_chunk = self._chunked and error.status in _REFUSED_CHUNK
-        if self._failures > _ATTEMPTS or not (error.retryable or error.status == _TOO_LARGE or refused_chunk):
+        hopeless = self._failures > _ATTEMPTS or self._all_failures > _ALL_ATTEMPTS
+        if hopeless or not (error.retryable or error.status == _TOO_LARGE or refused_chunk):
             self._uploads.cancel(self._digest, session)
             raise error
         self._connection.transport.pause(error, self._failures)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from kobuild.errors import RegistryError
-from kobuild.image.image import ImageSet
+from kobuild.image.image import Image, ImageSet
 from kobuild.image.mutate import gather
 from kobuild.oci.index import Index
 from kobuild.oci.manifest import Manifest
 from kobuild.oci.reference import Reference
-from kobuild.registry import RegistryClient, RegistryStore, sessions
+from kobuild.registry import PushResult, RegistryClient, RegistryStore, sessions
 from tests.support.faultproxy import Break, FaultProxy, run_proxy
 from tests.support.images import ARM64, make_image, make_layer, make_tar, random_image
 from tests.support.recorders import RecordingReporter
@@ -97,26 +98,48 @@ def test_one_break_anywhere_in_a_read_is_survived(kind: Break, proxy: FaultProxy
         assert read_whole(make_client(), target) == size
 
 
-def test_a_large_layer_goes_on_after_a_cut(
-    proxy: FaultProxy, plain_server: DockerRegistry, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sessions, "CHUNK_BYTES", 1024 * 1024)
+def push_large(
+    proxy: FaultProxy, name: str, plan: Callable[[str, int], Break | None]
+) -> tuple[Image, PushResult, RecordingReporter]:
+    """Push a layer of several chunks; `plan` sees each request that writes to an upload, and its number."""
     data = random.Random(1).randbytes(5 * 1024 * 1024)  # noqa: S311  # test data
     image = make_image([make_layer(make_tar({"big/": b"", "big/file": data}))])
-    largest = max(blob.descriptor.size for blob in image.blobs)
-    target = Reference.parse(f"{proxy.host}/{name}:1")
-    state = {"cut": False}
+    writes = itertools.count(1)
 
-    def plan(_: int) -> Break | None:
-        if proxy.lines[-1].startswith("PUT") and "/uploads/" in proxy.lines[-1] and not state["cut"]:
-            # The largest blob goes first, so that its PUT comes first or second; the config's is survived as well.
-            state["cut"] = True
-            return Break.CUT_REQUEST
-        return None
+    def plan_all(_: int) -> Break | None:
+        line = proxy.lines[-1]
+        return plan(line, next(writes)) if line.startswith(("PUT", "PATCH")) and "/uploads/" in line else None
 
     reporter = RecordingReporter()
-    proxy.restart(plan)
-    result = make_client(reporter=reporter).push(gather([image]), [target])
-    assert largest <= result.bytes_sent < 2.2 * largest
-    assert reporter.notices
-    assert make_client().get_manifest(Reference.parse(f"{plain_server.host}/{name}:1")).raw == image.manifest.raw
+    proxy.restart(plan_all)
+    result = make_client(reporter=reporter).push(gather([image]), [Reference.parse(f"{proxy.host}/{name}:1")])
+    return image, result, reporter
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "CHUNK_BYTES", 1024 * 1024)
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("cuts", [{1}, {1, 2, 3}, {1, 2, 5, 9}], ids=str)
+def test_a_large_layer_goes_on_after_cuts(
+    cuts: set[int], proxy: FaultProxy, plain_server: DockerRegistry, name: str
+) -> None:
+    image, result, reporter = push_large(proxy, name, lambda _, number: Break.CUT_REQUEST if number in cuts else None)
+    assert any(line.startswith("PATCH") for line in proxy.lines)
+    assert result.uploaded == 2
+    assert len(reporter.notices) >= len(cuts)
+    client = make_client()
+    assert client.get_manifest(Reference.parse(f"{plain_server.host}/{name}:1")).raw == image.manifest.raw
+    with client.open_blob(
+        Reference.parse(f"{plain_server.host}/{name}").repository, image.layers[0].descriptor
+    ) as blob:
+        assert len(blob.read()) == image.layers[0].descriptor.size
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_registry_that_forgets_uploads_is_not_fed_for_ever(proxy: FaultProxy, name: str) -> None:
+    with pytest.raises(RegistryError, match="push blob"):
+        push_large(proxy, name, lambda line, number: Break.CUT_REQUEST if "PUT" in line or number % 3 == 0 else None)
+    assert len(proxy.lines) < 400
