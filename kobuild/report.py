@@ -16,6 +16,8 @@ from kobuild.progress import NullReporter, NullTransfer, Reporter, Transfer
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+_WORTH_A_LINE: Final = 1_000_000
+"""Transfers of fewer bytes than this are over before anyone has read of them."""
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -59,6 +61,8 @@ class _LineTransfer:
             self._count += count
 
     def done(self, note: str = "") -> None:
+        if self._count < _WORTH_A_LINE and not note:
+            return
         seconds = time.monotonic() - self._start
         amount = f"{format_size(self._count)} in {seconds:.1f} s" if self._count else ""
         self._reporter.write(f"{self._name}: {', '.join(part for part in (amount, note) if part) or 'done'}")
@@ -115,7 +119,9 @@ class BarReporter:
         self._progress = progress
 
     def transfer(self, name: str, total_bytes: int | None) -> Transfer:
-        """A new bar; pulsing where the total is not known."""
+        """A new bar; pulsing where the total is not known, none for what is over at once."""
+        if total_bytes is not None and total_bytes < _WORTH_A_LINE:
+            return NullTransfer()
         return _BarTransfer(self._progress, self._progress.add_task(_escape(name), total=total_bytes))
 
     def notice(self, text: str) -> None:
@@ -164,8 +170,9 @@ def _bars(stream: TextIO) -> Progress:
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn  # noqa: PLC0415
 
+    # Standard output carries the result alone: it must not be drawn among the bars.
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    return Progress(*columns, console=Console(file=stream), transient=True)
+    return Progress(*columns, console=Console(file=stream), transient=True, redirect_stdout=False)
 
 
 def format_error(error: KobuildError, *, colour: bool = False) -> str:

@@ -43,5 +43,5 @@ def run(arguments: argparse.Namespace) -> int:
         made = build(workshop, lock, chosen_platforms(arguments, workshop.settings), keep_base=True)
         targets = workshop.settings.image.targets
         location.write(made.images, references=targets, reporter=workshop.reporter)
-        close_build(arguments, workshop, made, [f"{arguments.output}@{made.images.descriptor.digest}"])
+    close_build(arguments, made, [f"{arguments.output}@{made.images.descriptor.digest}"])
     return 0

@@ -12,7 +12,7 @@ from kobuild.commands.shared import (
     close_build,
     lock_for_build,
     opened,
-    say,
+    tell,
 )
 from kobuild.push import choose_targets, push
 from kobuild.report import format_size
@@ -37,7 +37,6 @@ def run(arguments: argparse.Namespace) -> int:
         lock = lock_for_build(arguments, workshop)
         made = build(workshop, lock, chosen_platforms(arguments, workshop.settings))
         result = push(workshop, made, targets)
-        say(workshop, f"uploaded {format_size(result.bytes_sent)} in {result.uploaded} blobs")
-        digest = made.images.descriptor.digest
-        close_build(arguments, workshop, made, [f"{target}@{digest}" for target in targets])
+    tell(arguments, f"uploaded {format_size(result.bytes_sent)} in {result.uploaded} blobs, mounted {result.mounted}")
+    close_build(arguments, made, [f"{target}@{made.images.descriptor.digest}" for target in targets])
     return 0

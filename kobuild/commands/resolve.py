@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from kobuild.commands.shared import add_lock_options, opened, print_json, resolve_with, say
+from kobuild.commands.shared import add_lock_options, opened, print_json, resolve_with, tell
 from kobuild.resolve import Resolution, ResolveOptions
 
 
@@ -27,15 +27,17 @@ def run(arguments: argparse.Namespace) -> int:
     )
     with opened(arguments) as workshop:
         resolution = resolve_with(workshop, options)
-        for change in resolution.changes:
-            say(workshop, str(change))
         path = workshop.settings.lock_path
-        say(workshop, f"{path.name}: {'written' if resolution.written else 'unchanged'}")
-        if arguments.json:
-            print_json(resolve_json(resolution, path))
-        else:
-            print(path)
+    tell(arguments, "\n".join(map(str, (*resolution.changes, _last_line(resolution, path)))))
+    if arguments.json:
+        print_json(resolve_json(resolution, path))
+    else:
+        print(path)
     return 0
+
+
+def _last_line(resolution: Resolution, path: Path) -> str:
+    return f"{path.name}: {'written' if resolution.written else 'unchanged'}"
 
 
 def resolve_json(resolution: Resolution, path: Path) -> dict[str, Any]:

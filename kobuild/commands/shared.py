@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,12 @@ def say(workshop: Workshop, text: str) -> None:
         workshop.reporter.notice(line)
 
 
+def tell(arguments: argparse.Namespace, text: str) -> None:
+    """Write a closing word to standard error, once no bars move any more."""
+    if not arguments.quiet:
+        print(text, file=sys.stderr, flush=True)
+
+
 def print_json(value: Mapping[str, Any]) -> None:
     """Write a result for machines to standard output."""
     print(json.dumps(value, indent=2))
@@ -116,9 +122,9 @@ def lock_for_build(arguments: argparse.Namespace, workshop: Workshop) -> Lock:
     return resolution.lock
 
 
-def close_build(arguments: argparse.Namespace, workshop: Workshop, made: Build, images: list[str]) -> None:
-    """The closing table, and the references on standard output."""
-    say(workshop, build_table(made))
+def close_build(arguments: argparse.Namespace, made: Build, images: Sequence[str]) -> None:
+    """The closing table, and the references on standard output; to be called once the workshop is closed."""
+    tell(arguments, build_table(made))
     if arguments.json:
         print_json(build_json(made, images))
     else:

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from kobuild.commands.shared import add_platform_option, chosen_platforms, opened, print_json, say
+from kobuild.commands.shared import add_platform_option, chosen_platforms, opened, print_json, tell
 from kobuild.errors import LockError
 from kobuild.expectations import expect, open_subject, rebuild
 from kobuild.lock import Lock, load
@@ -44,14 +44,14 @@ def run(arguments: argparse.Namespace) -> int:
             rebuild=(lambda platform: rebuild(workshop, lock, platform)) if arguments.rebuild else None,
             reporter=workshop.reporter,
         )
-        if arguments.json:
-            print_json(verify_json(report))
         for note in report.notes:
             workshop.reporter.warning(str(note))
-        report.raise_for_findings()
-        say(workshop, verify_table(report))
-        if not arguments.json:
-            print(f"{arguments.image}@{report.digest}" if "@" not in arguments.image else arguments.image)
+    if arguments.json:
+        print_json(verify_json(report))
+    report.raise_for_findings()
+    tell(arguments, verify_table(report))
+    if not arguments.json:
+        print(f"{arguments.image}@{report.digest}" if "@" not in arguments.image else arguments.image)
     return 0
 
 
