@@ -65,6 +65,8 @@ def compile_glob(pattern: str) -> re.Pattern[bytes]:
     while text.startswith(b"./"):
         text = text[2:].lstrip(b"/")
     text = text.rstrip(b"/")
+    if text in (b"", b"."):
+        text = b"**"  # the archive's own top
     expression = b"".join(_translate(token) for token in re.findall(rb"\*\*/|\*\*|\[!?\]?[^\]/]*\]|.", text, re.DOTALL))
     return re.compile(rb"(?:%b)(?:/.*)?\Z" % expression, re.DOTALL)
 
@@ -79,12 +81,27 @@ def _translate(token: bytes) -> bytes:
     if token == b"?":
         return rb"[^/]"
     if len(token) > 2 and token.startswith(b"["):
-        inner = token[1:-1].replace(b"\\", b"\\\\").replace(b"[", b"\\[")
-        negated = inner.startswith(b"!")
-        inner = inner[1:] if negated else inner
-        inner = inner.replace(b"^", b"\\^").replace(b"]", b"\\]")
-        return rb"(?!/)[%b%b]" % (b"^" if negated else b"", inner)
+        return _translate_set(token[1:-1])
     return re.escape(token)
+
+
+def _translate_set(inner: bytes) -> bytes:
+    """What stands between brackets; a range that runs backwards holds nothing, as in the shell."""
+    negated = inner.startswith(b"!")
+    pieces = b""
+    position = 1 if negated else 0
+    while position < len(inner):
+        first = inner[position : position + 1]
+        last = inner[position + 2 : position + 3]
+        if inner[position + 1 : position + 2] == b"-" and last:
+            pieces += re.escape(first) + b"-" + re.escape(last) if first <= last else b""
+            position += 3
+        else:
+            pieces += re.escape(first)
+            position += 1
+    if negated:
+        return rb"[^/%b]" % pieces
+    return rb"(?!/)[%b]" % pieces if pieces else rb"(?!)"
 
 
 class Selection:

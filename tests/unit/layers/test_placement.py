@@ -54,6 +54,7 @@ def test_strip_drops_leading_parts_as_tar_does() -> None:
         ("go/*.md", ["go/README.md"]),
         ("**/go", ["go", "go/bin", "go/bin/go", "go/README.md", "go/bin/gofmt", "go/bin/go2"]),
         ("**/*.md", ["go/README.md"]),
+        ("./", ["go", "go/bin", "go/bin/go", "go/README.md", "go/bin/gofmt", "go/bin/go2"]),
         ("go/bin/", ["go/bin", "go/bin/go", "go/bin/gofmt", "go/bin/go2"]),
         ("go/b?n/go[2-9]", ["go/bin/go2"]),
         ("go/bin/go[!2]*", ["go/bin/gofmt"]),
