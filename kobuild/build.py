@@ -10,8 +10,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from kobuild.base import load_base
-from kobuild.errors import DigestMismatch, LockError, MalformedDocument
-from kobuild.image.blobs import FileSource, Layer
+from kobuild.errors import (
+    ArchiveError,
+    DigestMismatch,
+    IntegrityError,
+    LockError,
+    LostEntry,
+    MalformedDocument,
+    StorageError,
+)
+from kobuild.image.blobs import Layer
 from kobuild.image.created import choose_created
 from kobuild.image.image import Image, ImageSet
 from kobuild.image.mutate import Addition, ConfigEdits, alike, append_layers, base_annotations, gather, with_config
@@ -25,6 +33,7 @@ from kobuild.oci.platforms import Platform
 from kobuild.settings.model import Settings, ToolSettings
 from kobuild.sources.download import open_artifact, stop_all
 from kobuild.sources.path import is_directory, resolve_path, tree_digest
+from kobuild.store.cachedsource import CacheSource
 from kobuild.streams import HashingWriter, Writable
 from kobuild.workshop import Workshop
 
@@ -70,6 +79,7 @@ def build(
     Raises whatever downloading, reading archives and reading the base raise; what is under way then stops, and leaves
     nothing behind.
     """
+    workshop.cancelled.clear()
     jobs = [(platform, tool) for platform in platforms for tool in workshop.settings.tools]
     with ThreadPoolExecutor(max_workers=_JOBS, thread_name_prefix="kobuild-build") as pool:
         bases = {platform: pool.submit(_load_base, workshop, lock, platform, keep=keep_base) for platform in platforms}
@@ -142,20 +152,40 @@ def _tool_layer(workshop: Workshop, lock: Lock, tool: ToolSettings, platform: Pl
     if anew:
         result = _make(workshop, artifact, plan, HashingWriter(None))
         return ToolLayer(tool, locked.version, platform, result, cached=False)
+    result, found = _find_or_make(workshop, artifact, plan)
+    return ToolLayer(tool, locked.version, platform, result, cached=found)
+
+
+def _find_or_make(workshop: Workshop, artifact: LockedArtifact, plan: LayerPlan) -> tuple[LayerResult, bool]:
+    """The layer, and whether it was found. Whoever else wants the same one waits, and then finds it."""
     recipe = plan.recipe(artifact.sha256)
     found = find_made(workshop, recipe)
-    result = found if found is not None else _make_and_keep(workshop, artifact, plan, recipe)
-    return ToolLayer(tool, locked.version, platform, result, cached=found is not None)
-
-
-def _make_and_keep(workshop: Workshop, artifact: LockedArtifact, plan: LayerPlan, recipe: str) -> LayerResult:
-    with workshop.cache.new_blob() as blob:
-        result = _make(workshop, artifact, plan, blob)
-    workshop.cache.write_record(RECORD_KIND, recipe, result.to_json())
-    return result
+    if found is not None:
+        return found, True
+    with workshop.cache.exclusive(f"{RECORD_KIND}-{recipe}", workshop.cancelled):
+        found = find_made(workshop, recipe)
+        if found is not None:
+            return found, True
+        with workshop.cache.new_blob() as blob:
+            result = _make(workshop, artifact, plan, blob)
+        workshop.cache.write_record(RECORD_KIND, recipe, result.to_json())
+    return result, False
 
 
 def _make(workshop: Workshop, artifact: LockedArtifact, plan: LayerPlan, sink: Writable) -> LayerResult:
+    """Make the layer; raises LostEntry where the cache's copy of the archive turned out to be damaged or gone."""
+    digest = Digest("sha256", artifact.sha256)
+    was_here = workshop.cache.find_blob(digest, artifact.size) is not None
+    try:
+        return _make_from(workshop, artifact, plan, sink)
+    except (ArchiveError, IntegrityError, StorageError, OSError) as error:
+        # A damaged archive seldom lasts to its end, where its digest tells: whatever it broke, the copy may be at fault.
+        if was_here and not workshop.cache.has_intact(digest, artifact.size):
+            raise LostEntry(f"the cache's copy of {artifact.filename} is damaged or gone", entry=str(digest)) from error
+        raise
+
+
+def _make_from(workshop: Workshop, artifact: LockedArtifact, plan: LayerPlan, sink: Writable) -> LayerResult:
     # Here, not above: a build that finds all its layers never pays for the engine's import.
     from kobuild.layers.engine import make_layer, pack_directory  # noqa: PLC0415
 
@@ -200,17 +230,15 @@ def _load_base(workshop: Workshop, lock: Lock, platform: Platform, *, keep: bool
 def _assemble(workshop: Workshop, lock: Lock, platform: Platform, base: Image, made: Sequence[ToolLayer]) -> Image:
     family = base.manifest.family
     layers = [item for item in made if item.platform == platform]
-    additions = [
-        Addition(_layer(workshop, item, family), f"kobuild: {_describe(item)} under {item.tool.root}")
-        for item in layers
-    ]
+    additions = [Addition(_layer(workshop, item, family), history_line(item.tool, item.version)) for item in layers]
     mtimes = [item.result.newest_mtime for item in layers]
     created = choose_created(base.config, mtimes, workshop.source_date_epoch)
     return with_config(append_layers(base, additions, created=created), config_edits(workshop.settings, lock, platform))
 
 
-def _describe(item: ToolLayer) -> str:
-    return f"{item.tool.name} {item.version}".strip()
+def history_line(tool: ToolSettings, version: str) -> str:
+    """What the image's history says of a tool's layer."""
+    return f"kobuild: {f'{tool.name} {version}'.strip()} under {tool.root}"
 
 
 def _layer(workshop: Workshop, item: ToolLayer, family: Family) -> Layer:
@@ -220,8 +248,7 @@ def _layer(workshop: Workshop, item: ToolLayer, family: Family) -> Layer:
         notes |= {keys.TOOL_NAME: item.tool.name, keys.TOOL_VERSION: item.version}
     media_type = Family.OCI.layer(workshop.settings.image.compression)
     descriptor = Descriptor(media_type, result.digest, result.size, annotations=notes)
-    path = workshop.cache.blob_path(result.digest)
-    return Layer(descriptor, FileSource(path, result.digest, result.size), result.diff_id)
+    return Layer(descriptor, CacheSource(workshop.cache, result.digest, result.size), result.diff_id)
 
 
 def config_edits(settings: Settings, lock: Lock, platform: Platform) -> ConfigEdits:

@@ -57,6 +57,7 @@ COMMANDS: Final = {
     "inspect": "show an image as a tree of layers with what made each",
     "diff": "show what differs between two images or locks",
     "outdated": "show what could move within the pins, and beyond them",
+    "rebase": "put the pushed image's tool layers on the base as it is now",
     "sbom": "write a bill of materials, or attach it to the image",
 }
 """Each is a module of `kobuild.commands`."""
