@@ -64,11 +64,13 @@ def run_all(jobs: Iterable[Callable[[], T]], stop: Stop, *, workers: int = WORKE
         thread.start()
     try:
         run.wait_for(len(waiting))
-    except BaseException:
+    except BaseException as error:
         stop.set()
         run.drop_waiting()
+        # Whoever interrupts has no patience.
+        seconds = 0 if isinstance(error, KeyboardInterrupt) else _PATIENCE_SECONDS / len(threads)
         for thread in threads:
-            thread.join(_PATIENCE_SECONDS / len(threads))
+            thread.join(seconds)
         raise
     for thread in threads:
         thread.join()

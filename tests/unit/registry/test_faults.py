@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import random
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -143,3 +148,37 @@ def test_a_registry_that_forgets_uploads_is_not_fed_for_ever(proxy: FaultProxy, 
     with pytest.raises(RegistryError, match="push blob"):
         push_large(proxy, name, lambda line, number: Break.CUT_REQUEST if "PUT" in line or number % 3 == 0 else None)
     assert len(proxy.lines) < 400
+
+
+_PUSH = """
+import sys
+from kobuild.image.mutate import gather
+from kobuild.oci.reference import Reference
+from kobuild.registry import AnonymousKeychain, RegistryClient
+from kobuild.transport import Transport
+from tests.support.images import random_image
+RegistryClient(Transport(), AnonymousKeychain()).push(gather([random_image(1)]), [Reference.parse(sys.argv[1])])
+"""
+
+
+def test_an_interrupt_ends_a_push_at_once_and_leaves_no_tag(
+    proxy: FaultProxy, plain_server: DockerRegistry, name: str
+) -> None:
+    arrived, release = threading.Event(), threading.Event()
+
+    def hold(_: int) -> Break | None:
+        if proxy.lines[-1].startswith("PUT"):
+            arrived.set()
+            release.wait(60)
+        return None
+
+    proxy.restart(hold)
+    command = [sys.executable, "-c", _PUSH, f"{proxy.host}/{name}:1"]
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) as process:
+        assert arrived.wait(30)
+        process.send_signal(signal.SIGINT)
+        _, complaint = process.communicate(timeout=20)
+    release.set()
+    assert "KeyboardInterrupt" in complaint
+    assert make_client().head_manifest(Reference.parse(f"{plain_server.host}/{name}:1")) is None
