@@ -55,6 +55,8 @@ class LockedArtifact:
     """In bytes; of a directory: of all its files together."""
     sha256: str
     vouched_by: str
+    location: str | None = field(default=None, compare=False, repr=False)
+    """The address that pip or npm gave for a package URL just now; never written, since it may hold credentials."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -230,7 +230,14 @@ def _with_size(artifact: Artifact, context: SourceContext) -> Artifact:
 def _locked(artifact: Artifact) -> LockedArtifact:
     if artifact.size is None or artifact.sha256 is None:
         raise ResolveError(f"{artifact.filename}: neither its publisher nor a download said its size and sum")
-    return LockedArtifact(artifact.url, artifact.filename, artifact.size, artifact.sha256, artifact.vouched_by.value)
+    return LockedArtifact(
+        url=artifact.url,
+        filename=artifact.filename,
+        size=artifact.size,
+        sha256=artifact.sha256,
+        vouched_by=artifact.vouched_by.value,
+        location=artifact.location,
+    )
 
 
 # Whether a lock fits

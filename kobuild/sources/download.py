@@ -52,6 +52,8 @@ class FileFacts(Protocol):
     def sha256(self) -> str | None: ...  # noqa: D102
     @property
     def vouched_by(self) -> str: ...  # noqa: D102
+    @property
+    def location(self) -> str | None: ...  # noqa: D102
 
 
 class OpenedFile(Protocol):
@@ -85,7 +87,9 @@ def open_artifact(artifact: FileFacts, context: SourceContext) -> Iterator[Opene
 
 
 def _as_artifact(facts: FileFacts) -> Artifact:
-    return Artifact(facts.url, facts.filename, facts.size, facts.sha256, Vouched(facts.vouched_by))
+    return Artifact(
+        facts.url, facts.filename, facts.size, facts.sha256, Vouched(facts.vouched_by), location=facts.location
+    )
 
 
 def _find_here(artifact: Artifact, context: SourceContext) -> OpenedFile | None:
@@ -290,8 +294,9 @@ def fetch(artifact: Artifact, context: SourceContext, *, clock: Clock | None = N
 
 def fetch_all(artifacts: Sequence[Artifact], context: SourceContext) -> list[Fetched]:
     """Have all the files in the cache, several at a time; raises the first error, and stops the others."""
+    group = _Group(context)
     with ThreadPoolExecutor(max_workers=_WORKERS, thread_name_prefix="kobuild-fetch") as pool:
-        jobs = [pool.submit(_have, artifact, context) for artifact in artifacts]
+        jobs = [pool.submit(group.have, artifact) for artifact in artifacts]
         try:
             done, _ = wait(jobs, return_when=FIRST_EXCEPTION)
             for job in done:
@@ -299,24 +304,46 @@ def fetch_all(artifacts: Sequence[Artifact], context: SourceContext) -> list[Fet
             return [job.result() for job in jobs]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            stop_all()
+            group.stop()
             raise
+
+
+@final
+class _Group:
+    """Downloads that are stopped together."""
+
+    def __init__(self, context: SourceContext) -> None:
+        self._context = context
+        self._lock = threading.Lock()
+        self._started: list[Download] = []
+        self._stopped = False
+
+    def have(self, artifact: Artifact) -> Fetched:
+        """The file in the cache, or beside the settings."""
+        here = _find_here(artifact, self._context)
+        if here is not None:
+            path = here.path()
+            return Fetched(path, *hash_file(path))
+        with self._lock:
+            if self._stopped:
+                raise CancelledError
+            download = fetch(artifact, self._context)
+            self._started.append(download)
+        with download:
+            return download.wait()
+
+    def stop(self) -> None:
+        """Stop those that run, and let no other one start."""
+        with self._lock:
+            self._stopped = True
+            for download in self._started:
+                download.stop()
 
 
 def stop_all() -> None:
     """Stop every download of this process that still runs: the person has interrupted, or another one has failed."""
     for download in list(_running):
         download.stop()
-
-
-def _have(artifact: Artifact, context: SourceContext) -> Fetched:
-    here = _find_here(artifact, context)
-    if here is not None:
-        path = here.path()
-        size, sha256 = hash_file(path)
-        return Fetched(path, size, sha256)
-    with fetch(artifact, context) as download:
-        return download.wait()
 
 
 def find_size(artifact: Artifact, context: SourceContext) -> int | None:

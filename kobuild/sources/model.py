@@ -46,7 +46,7 @@ class Artifact:
     vouched_by: Vouched = Vouched.FIRST_DOWNLOAD
     integrity: str | None = None
     """Another sum to check a first download against, in npm's form: `sha512-BASE64`."""
-    location: str | None = field(default=None, compare=False)
+    location: str | None = field(default=None, compare=False, repr=False)
     """The address that pip or npm just gave for a package URL; never written to the lock."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Final
 
@@ -165,3 +166,10 @@ def test_any_bytes_are_a_lock_or_a_lock_error(data: bytes) -> None:
 def test_a_lock_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(LockError, match=r"read .*: Is a directory"):
         load(tmp_path)
+
+
+def test_an_address_with_credentials_stays_out_of_the_file() -> None:
+    artifact = dataclasses.replace(_artifact("tool.whl"), location="https://user:planted-secret@example.org/tool.whl")
+    tool = LockedTool("tool", "pypi:tool", "", "1.0", "1.0", "", {AMD64: artifact})
+    assert b"planted-secret" not in dump(Lock(None, {"tool": tool}))
+    assert "planted-secret" not in repr(tool)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import random
 import resource
+import signal
 import subprocess
 import sys
 import threading
@@ -441,3 +443,36 @@ def test_a_directory_on_the_disk_where_a_file_was_is_told(context: SourceContext
     artifact = Artifact("pkg:pypi/x@1", "x", None, SUM, location=context.folder.as_uri())
     with pytest.raises(StorageError, match="Is a directory"):
         _get(artifact, context, clock)
+
+
+_INTERRUPTED: Final = """
+import sys
+from pathlib import Path
+from kobuild.sources.download import fetch_all
+from kobuild.sources.model import Artifact, SourceContext
+from kobuild.store.cache import Cache
+from kobuild.transport import Transport
+
+url, cache = sys.argv[1:]
+context = SourceContext(transport=Transport(), cache=Cache(Path(cache)), folder=Path(cache))
+print("begun", flush=True)
+fetch_all([Artifact(f"{url}?{number}", "tool.tar.gz") for number in range(8)], context)
+"""
+
+
+def test_an_interrupt_ends_all_and_leaves_no_blob(upstream: Upstream, context: SourceContext) -> None:
+    artifact = _publish(upstream)
+    upstream.fail("tool.tar.gz", Fault(hold_after=300_000, times=8))
+    command = [sys.executable, "-c", _INTERRUPTED, artifact.url, str(context.cache.root)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=Path(__file__).parents[3]
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"begun\n"
+        while not _partials(context):
+            os.sched_yield()
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=20)
+    assert process.returncode == -signal.SIGINT
+    assert stderr.rstrip().endswith(b"KeyboardInterrupt")
+    assert _blobs(context) == []
