@@ -23,6 +23,7 @@ _END64_LOCATOR: Final = struct.Struct("<4sLQL")
 _END64: Final = struct.Struct("<4sQ2H2L4Q")
 _ENTRY: Final = struct.Struct("<4s6H3L5H2L")
 _LOCAL: Final = struct.Struct("<4s5H3L2H")
+_WINDOW_BYTES: Final = 256 * 1024
 _MAX_COMMENT: Final = 65535
 _FULL_32: Final = 0xFFFFFFFF
 _ZIP64_EXTRA: Final = 1
@@ -135,9 +136,26 @@ def _find_directory(file: BinaryIO, place: str) -> tuple[int, int, int]:
     return count, start, start - offset
 
 
-def find_content(descriptor: int, entry: ZipEntry, place: str) -> int:
+class Window:
+    """A file read at any place, by large pieces: members mostly follow each other, and calls to the system cost."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._descriptor = file.fileno()
+        self._start = 0
+        self._data = b""
+
+    def read(self, position: int, count: int) -> bytes:
+        """At most `count` bytes from `position`, at most a window's worth; empty only at the end of the file."""
+        offset = position - self._start
+        if offset < 0 or offset + count > len(self._data):
+            self._data = os.pread(self._descriptor, _WINDOW_BYTES, position)
+            self._start, offset = position, 0
+        return self._data[offset : offset + count]
+
+
+def find_content(window: Window, entry: ZipEntry, place: str) -> int:
     """Where the entry's content starts: after its local header, of which only the lengths count."""
-    fixed = os.pread(descriptor, _LOCAL.size, entry.offset)
+    fixed = window.read(entry.offset, _LOCAL.size)
     if len(fixed) < _LOCAL.size or fixed[:4] != b"PK\x03\x04":
         raise ArchiveError(f"read {place}: its local header is damaged")
     *_, name_length, extra_length = _LOCAL.unpack(fixed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import calendar
-import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +14,9 @@ from kobuild.layers.magic import SNIFF_BYTES, is_executable
 from kobuild.layers.members import DIRECTORY, REGULAR, SYMLINK, Member, show
 from kobuild.layers.plan import Limits
 from kobuild.layers.sparse import Buffer
-from kobuild.layers.zipdirectory import DEFLATED, STORED, ZipEntry, find_content, read_directory
+from kobuild.layers.zipdirectory import DEFLATED, STORED, Window, ZipEntry, find_content, read_directory
 
-_READ_BYTES: Final = 256 * 1024
+_READ_BYTES: Final = 64 * 1024
 _OUTPUT_BYTES: Final = 1024 * 1024
 _MAX_LINK_BYTES: Final = 4096
 _ENCRYPTED: Final = 0x1 | 0x40 | 0x2000
@@ -33,6 +32,7 @@ class ZipReader:
 
     def __init__(self, file: BinaryIO, place: str, limits: Limits) -> None:
         self._file = file
+        self._window = Window(file)
         self._place = place
         self._limits = limits
         self._pieces: Iterator[Buffer] = iter(())
@@ -129,11 +129,10 @@ class ZipReader:
         raise TruncatedArchive(f"read {place}: its deflate stream ends too early")
 
     def _read_stored(self, entry: ZipEntry, place: str) -> Iterator[bytes]:
-        descriptor = self._file.fileno()
-        position = find_content(descriptor, entry, place)
+        position = find_content(self._window, entry, place)
         left = entry.compressed_size
         while left > 0:
-            data = os.pread(descriptor, min(left, _READ_BYTES), position)
+            data = self._window.read(position, min(left, _READ_BYTES))
             if not data:
                 raise TruncatedArchive(f"read {place}: the archive ends within it")
             position += len(data)
