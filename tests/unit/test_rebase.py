@@ -172,7 +172,7 @@ def test_an_image_of_other_settings_is_refused(
     project.run("rebase", code=1)
     error = capsys.readouterr().err
     assert text in error
-    assert "build the image instead" in error
+    assert "build the image from this lock" in error
     assert (project.pushed(), project.lock) == (before, lock)
 
 
