@@ -106,14 +106,17 @@ def test_one_break_anywhere_in_a_read_is_survived(kind: Break, proxy: FaultProxy
 def push_large(
     proxy: FaultProxy, name: str, plan: Callable[[str, int], Break | None]
 ) -> tuple[Image, PushResult, RecordingReporter]:
-    """Push a layer of several chunks; `plan` sees each request that writes to an upload, and its number."""
+    """Push a layer of several chunks; `plan` sees each request that writes it, and its number."""
     data = random.Random(1).randbytes(5 * 1024 * 1024)  # noqa: S311  # test data
     image = make_image([make_layer(make_tar({"big/": b"", "big/file": data}))])
     writes = itertools.count(1)
 
     def plan_all(_: int) -> Break | None:
         line = proxy.lines[-1]
-        return plan(line, next(writes)) if line.startswith(("PUT", "PATCH")) and "/uploads/" in line else None
+        is_write = line.startswith("PATCH") or (
+            line.startswith("PUT") and image.layers[0].descriptor.digest.hex in line
+        )
+        return plan(line, next(writes)) if is_write else None
 
     reporter = RecordingReporter()
     proxy.restart(plan_all)
