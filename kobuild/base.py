@@ -141,15 +141,10 @@ class _Reader:
 
     def _find_cached(self, digest: Digest) -> bytes | None:
         """A document from the cache, whose digest is checked anew: it decides all that follows."""
-        path = None if self._cache is None else self._cache.find_blob(digest)
-        if path is None or path.stat().st_size > jsonio.MAX_DOCUMENT_BYTES:
-            return None
-        raw = path.read_bytes()
-        hasher = digest.hasher()
-        hasher.update(raw)
-        return raw if hasher.hexdigest() == digest.hex else None
+        return None if self._cache is None else self._cache.read_blob(digest, jsonio.MAX_DOCUMENT_BYTES)
 
     def _keep(self, raw: bytes) -> None:
         if self._cache is not None:
             with self._cache.new_blob() as blob:
                 blob.write(raw)
+            self._cache.note_base_blob(blob.digest)

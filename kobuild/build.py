@@ -179,7 +179,7 @@ def _make(workshop: Workshop, artifact: LockedArtifact, plan: LayerPlan, sink: W
     try:
         return _make_from(workshop, artifact, plan, sink)
     except (ArchiveError, IntegrityError, StorageError, OSError) as error:
-        # A damaged archive seldom lasts to its end, where its digest tells: whatever it broke, the copy may be at fault.
+        # A damaged archive seldom lasts to its end, where its digest tells; so whatever broke, look at the copy.
         if was_here and not workshop.cache.has_intact(digest, artifact.size):
             raise LostEntry(f"the cache's copy of {artifact.filename} is damaged or gone", entry=str(digest)) from error
         raise

@@ -59,6 +59,7 @@ COMMANDS: Final = {
     "outdated": "show what could move within the pins, and beyond them",
     "rebase": "put the pushed image's tool layers on the base as it is now",
     "sbom": "write a bill of materials, or attach it to the image",
+    "cache": "show, prune or verify the cache of downloads and layers",
 }
 """Each is a module of `kobuild.commands`."""
 _MODULES: Final = {"inspect": "tree"}

@@ -17,7 +17,8 @@
     │   └── LimitExceeded
     ├── IntegrityError          exit 1  bytes that are not what was promised
     │   ├── DigestMismatch
-    │   └── SizeMismatch
+    │   ├── SizeMismatch
+    │   └── LostEntry
     ├── MalformedDocument       exit 1  JSON from outside that breaks its specification
     ├── RegistryError           exit 1  a registry that refused or failed
     │   ├── AuthError
@@ -182,6 +183,17 @@ class SizeMismatch(IntegrityError):
         self.place = place
         self.expected = expected
         self.actual = actual
+
+
+class LostEntry(IntegrityError):
+    """An entry of the cache that was counted on is damaged or gone; it is out of the cache, and can be made again.
+
+    `entry` is its digest.
+    """
+
+    def __init__(self, message: str, *, entry: str, hint: str | None = "run the command again") -> None:
+        super().__init__(message, hint=hint)
+        self.entry = entry
 
 
 class MalformedDocument(KobuildError):

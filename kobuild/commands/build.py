@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from kobuild.build import build
+from kobuild.build import Build, build
 from kobuild.commands.shared import (
     add_lock_options,
     add_platform_option,
@@ -14,6 +14,7 @@ from kobuild.commands.shared import (
     opened,
 )
 from kobuild.errors import UsageError
+from kobuild.repair import with_repairs
 from kobuild.store.locations import Location
 
 
@@ -40,8 +41,14 @@ def run(arguments: argparse.Namespace) -> int:
                 hint="kobuild push sends an image to a registry",
             )
         lock = lock_for_build(arguments, workshop)
-        made = build(workshop, lock, chosen_platforms(arguments, workshop.settings), keep_base=True)
+        platforms = chosen_platforms(arguments, workshop.settings)
         targets = workshop.settings.image.targets
-        location.write(made.images, references=targets, reporter=workshop.reporter)
+
+        def attempt() -> Build:
+            made = build(workshop, lock, platforms, keep_base=True)
+            location.write(made.images, references=targets, reporter=workshop.reporter)
+            return made
+
+        made = with_repairs(attempt, workshop.reporter)
     close_build(arguments, made, [f"{arguments.output}@{made.images.descriptor.digest}"])
     return 0

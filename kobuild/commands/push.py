@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from kobuild.build import build
+from kobuild.build import Build, build
 from kobuild.commands.shared import (
     add_lock_options,
     add_platform_option,
@@ -15,6 +15,8 @@ from kobuild.commands.shared import (
     tell,
 )
 from kobuild.push import choose_targets, push
+from kobuild.registry import PushResult
+from kobuild.repair import with_repairs
 from kobuild.report import format_size
 
 
@@ -35,8 +37,13 @@ def run(arguments: argparse.Namespace) -> int:
     with opened(arguments) as workshop:
         targets = choose_targets(workshop.settings, arguments.tag)
         lock = lock_for_build(arguments, workshop)
-        made = build(workshop, lock, chosen_platforms(arguments, workshop.settings))
-        result = push(workshop, made, targets)
+        platforms = chosen_platforms(arguments, workshop.settings)
+
+        def attempt() -> tuple[Build, PushResult]:
+            made = build(workshop, lock, platforms)
+            return made, push(workshop, made, targets)
+
+        made, result = with_repairs(attempt, workshop.reporter)
     tell(arguments, f"uploaded {format_size(result.bytes_sent)} in {result.uploaded} blobs, mounted {result.mounted}")
     close_build(arguments, made, [f"{target}@{made.images.descriptor.digest}" for target in targets])
     return 0

@@ -10,9 +10,10 @@ from pathlib import Path
 from kobuild.commands.reading import WHERE, add_platform_option, asked_platforms, require_lock
 from kobuild.commands.shared import opened, print_json
 from kobuild.errors import UsageError
+from kobuild.explain.documents import as_artifact
 from kobuild.explain.imagetree import ImageTree, inspect_image
 from kobuild.explain.materials import Bill, choose_created, make_bill, require_fit
-from kobuild.explain.sbom import Form, as_artifact, write_bill
+from kobuild.explain.sbom import Form, write_bill
 from kobuild.lock import Lock
 from kobuild.oci.descriptor import Descriptor
 from kobuild.oci.reference import Reference

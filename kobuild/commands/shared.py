@@ -22,6 +22,7 @@ from kobuild.resolve import Resolution, ResolveOptions, resolve_file
 from kobuild.settings.model import Settings
 from kobuild.settings.overrides import with_overrides
 from kobuild.settings.parse import parse_settings
+from kobuild.store.cache import Cache, default_cache_dir
 from kobuild.summary import build_json, build_table
 from kobuild.workshop import Workshop, open_workshop
 
@@ -47,24 +48,29 @@ def add_platform_option(parser: argparse.ArgumentParser) -> None:
 @contextmanager
 def opened(arguments: argparse.Namespace) -> Iterator[Workshop]:
     """The settings that the arguments name, and a workshop for them."""
-    if arguments.directory is not None:
-        _enter(Path(arguments.directory))
+    cache = open_cache(arguments)
     if arguments.verbose:
         logging.basicConfig(level=logging.DEBUG, format="%(name)s: %(message)s", stream=sys.stderr)
     settings = parse_settings(Path(arguments.file))
     settings = with_overrides(settings, targets=getattr(arguments, "target", ()))
-    cache_dir = Path(arguments.cache_dir).absolute() if arguments.cache_dir else None
     with (
         reporting(quiet=arguments.quiet) as reporter,
         open_workshop(
             settings,
             reporter,
             offline=arguments.offline,
-            cache_dir=cache_dir,
+            cache_dir=cache.root,
             insecure_hosts=arguments.insecure_registry,
         ) as workshop,
     ):
         yield workshop
+
+
+def open_cache(arguments: argparse.Namespace) -> Cache:
+    """The cache that the arguments name; enters the folder that they name first."""
+    if arguments.directory is not None:
+        _enter(Path(arguments.directory))
+    return Cache(Path(arguments.cache_dir).absolute() if arguments.cache_dir else default_cache_dir())
 
 
 def _enter(folder: Path) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from kobuild.image.blobs import BlobSource, FileSource
+from kobuild.image.blobs import BlobSource
 from kobuild.oci.descriptor import Descriptor
+from kobuild.oci.digest import Digest
 from kobuild.oci.reference import Repository
 from kobuild.store.cache import Cache
 from kobuild.streams import Readable, disk_errors
@@ -33,11 +34,10 @@ class CachedSource:
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Readable]:
-        """Open the blob, verified, from the cache or else from its origin."""
+        """Open the blob, verified, from the cache or else from its origin; raises LostEntry where the cache fails."""
         digest, size = self.descriptor.digest, self.descriptor.size
-        path = self.cache.find_blob(digest, size)
-        if path is not None:
-            with FileSource(path, digest, size).open() as file:
+        if self.cache.find_blob(digest, size) is not None:
+            with self.cache.open_blob(digest, size) as file:
                 yield file
         elif not self.keep:
             with self.origin.open() as file:
@@ -48,17 +48,27 @@ class CachedSource:
 
     @contextlib.contextmanager
     def _keeping(self) -> Iterator[Readable]:
-        temporary = self.cache.partial_path(f"blob-{os.urandom(8).hex()}")
-        with disk_errors("write", temporary):
-            temporary.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with self.origin.open() as source, temporary.open("xb") as file:
-                tee = _Tee(source, file)
-                yield tee
+        with self.cache.temporary() as (path, file), self.origin.open() as source:
+            tee = _Tee(source, file)
+            yield tee
             if tee.is_complete:
-                self.cache.adopt(temporary, self.descriptor.digest)
-        finally:
-            temporary.unlink(missing_ok=True)
+                file.flush()
+                self.cache.adopt(path, self.descriptor.digest)
+                self.cache.note_base_blob(self.descriptor.digest)
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSource:
+    """A BlobSource that is the cache alone: a layer that was made here."""
+
+    cache: Cache
+    digest: Digest
+    size: int
+    repository: Repository | None = None
+
+    def open(self) -> AbstractContextManager[Readable]:
+        """Open the blob, verified; raises LostEntry where it is gone, and its reader where it is damaged."""
+        return self.cache.open_blob(self.digest, self.size)
 
 
 class _Tee:

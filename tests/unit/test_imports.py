@@ -45,8 +45,8 @@ STANDS_ON: Final[Mapping[str, tuple[str, ...]]] = {
     "report": ("errors", "progress"),
     "expectations": ("verify",),
     "summary": ("push", "report"),
-    "explain": ("workshop", "report"),
-    "commands": ("summary", "expectations", "explain", "rebase"),
+    "explain": ("proof", "report"),
+    "commands": ("summary", "expectations", "explain", "rebase", "repair"),
     "cli": ("commands",),
     "__main__": ("cli",),
 }
