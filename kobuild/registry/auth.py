@@ -5,6 +5,7 @@ distribution's "Token Authentication Specification" and "Oauth2 Token Authentica
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,6 +27,9 @@ _DEFAULT_SECONDS: Final = 60.0
 """How long a token lasts when the server does not say."""
 _SKEW_SECONDS: Final = 10.0
 """A token this close to its end is not used for a new request."""
+_LONGEST_SECONDS: Final = 10.0 * 365 * 24 * 3600
+_TOKEN: Final = re.compile(r"[\x21-\x7e]+\Z")
+"""What can be sent in a header."""
 _MAX_TOKEN_BYTES: Final = 1024 * 1024
 
 
@@ -136,7 +140,10 @@ class Authenticator:
                 del self._tokens[key]
 
     def _fetch(self, key: _TokenKey, repository: Repository) -> Token:
-        request = _token_request(key)
+        try:
+            request = _token_request(key)
+        except ValueError:
+            raise self._refused(repository, f"its token server {redact(key.realm)} is no address") from None
         try:
             raw = self._transport.send(request).read_all(_MAX_TOKEN_BYTES)
         except FetchError as error:
@@ -206,12 +213,12 @@ def _parse_token(raw: bytes, what: str, now: float) -> Token:
         # The cause is left out: it may quote the token.
         raise RegistryError(f"read {what}: not a JSON object") from None
     token = value.get("token") or value.get("access_token")
-    if not isinstance(token, str):
+    if not isinstance(token, str) or not _TOKEN.match(token):
         raise RegistryError(f"read {what}: there is no token in the answer")
     try:
         seconds = float(value.get("expires_in") or _DEFAULT_SECONDS)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         seconds = _DEFAULT_SECONDS
-    if seconds <= 0:
+    if not 0 < seconds < _LONGEST_SECONDS:
         seconds = _DEFAULT_SECONDS
     return Token(token, now + max(seconds - _SKEW_SECONDS, seconds / 2))

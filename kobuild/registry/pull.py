@@ -16,6 +16,7 @@ from kobuild.oci.index import Index
 from kobuild.oci.manifest import Manifest, document_media_type
 from kobuild.oci.reference import Repository
 from kobuild.registry.connection import Call, Connection
+from kobuild.registry.headers import parse_count
 from kobuild.registry.scopes import Scopes, pull_scope
 from kobuild.streams import CHUNK_BYTES, Readable, VerifyingReader
 from kobuild.transport import Request, Response
@@ -253,11 +254,11 @@ def _digest_header(headers: Mapping[str, str]) -> Digest | None:
 def _described(headers: Mapping[str, str]) -> Descriptor | None:
     """The descriptor that a HEAD's headers give; None where they are not whole."""
     digest = _digest_header(headers)
-    length = headers.get("Content-Length", "")
+    length = parse_count(headers.get("Content-Length", ""))
     media_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if digest is None or not length.isdigit() or not media_type:
+    if digest is None or length is None or not media_type:
         return None
-    return Descriptor(media_type, digest, int(length))
+    return Descriptor(media_type, digest, length)
 
 
 def _range_start(response: Response) -> int:
@@ -265,10 +266,10 @@ def _range_start(response: Response) -> int:
     if response.status != 206:
         return 0
     unit, _, rest = response.headers.get("Content-Range", "").partition(" ")
-    start = rest.partition("-")[0]
-    if unit.lower() != "bytes" or not start.isdigit():
+    start = parse_count(rest.partition("-")[0])
+    if unit.lower() != "bytes" or start is None:
         raise RegistryError(f"{response.place}: 206 without a Content-Range that can be read")
-    return int(start)
+    return start
 
 
 def _read_part(response: Response, start: int, size: int) -> bytes:

@@ -30,6 +30,7 @@ from kobuild.registry.pull import RepositoryReader
 from kobuild.registry.scopes import Scopes, pull_scope, push_scope
 from kobuild.registry.upload import BlobPusher
 from kobuild.streams import Readable
+from kobuild.transport import Response, origin
 
 _EMPTY: Final = b"{}"
 _EMPTY_CONFIG: Final = Descriptor(mediatypes.OCI_EMPTY, Digest.of(_EMPTY), len(_EMPTY), data=_EMPTY)
@@ -154,8 +155,7 @@ class Referrers:
             if error.status in (400, 404, 405, 501):
                 return None
             raise
-        following = _NEXT.search(response.headers.get("Link", ""))
-        return index.manifests, urljoin(response.url, following[1]) if following else None
+        return index.manifests, _next_page(response)
 
     def _read_tag(self, subject: Digest, scopes: Scopes) -> tuple[Descriptor, ...]:
         """The list under the fallback tag; empty where there is none."""
@@ -204,6 +204,19 @@ class _HeldBlob:
     def open(self) -> AbstractContextManager[Readable]:
         """Open the bytes, verified."""
         return self.reader.open_blob(self.descriptor)
+
+
+def _next_page(response: Response) -> str | None:
+    """The address of the next page by a Link header (RFC 8288); None on the last."""
+    following = _NEXT.search(response.headers.get("Link", ""))
+    if following is None:
+        return None
+    try:
+        place: str = urljoin(response.url, following[1])
+        origin(place)
+    except ValueError as error:
+        raise RegistryError(f"{response.place}: its next page is no address") from error
+    return place
 
 
 def fallback_tag(subject: Digest) -> str:

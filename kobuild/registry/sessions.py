@@ -11,8 +11,9 @@ from kobuild.oci.digest import Digest
 from kobuild.oci.reference import Repository
 from kobuild.registry.connection import Call, Connection
 from kobuild.registry.endpoints import resolve_location, with_query
+from kobuild.registry.headers import parse_count
 from kobuild.registry.scopes import Scopes
-from kobuild.transport import Body, Response
+from kobuild.transport import Body, Response, origin
 
 CHUNK_BYTES: Final = 16 * 1024 * 1024
 """How much of a blob one PATCH carries; it is held in memory, so that it can be sent again."""
@@ -89,7 +90,7 @@ class Uploads:
         """The upload that an answer describes; raises RegistryError where its place is not known."""
         location = response.headers.get("Location")
         if location is not None:
-            place = resolve_location(self._connection.base(self._repository), response.url, location)
+            place = self._resolve(call, response, location)
         elif before is not None:
             place = before.location
         else:
@@ -97,6 +98,14 @@ class Uploads:
         stored = stored_bytes(response.headers.get("Range"))
         chunk = before.chunk_bytes if before else chunk_bytes(response.headers.get("OCI-Chunk-Min-Length"))
         return Session(place, assumed_offset if stored is None else stored, chunk)
+
+    def _resolve(self, call: Call, response: Response, location: str) -> str:
+        try:
+            place = resolve_location(self._connection.base(self._repository), response.url, location)
+            origin(place)
+        except ValueError as error:
+            raise RegistryError(f"{call.action}: the registry opened an upload at what is no address") from error
+        return place
 
     def _call(
         self,
@@ -131,12 +140,13 @@ def stored_bytes(header: str | None) -> int | None:
     if header is None:
         return None
     start, _, end = header.strip().removeprefix("bytes=").partition("-")
-    if start != "0" or not end.isdigit():
+    last = parse_count(end)
+    if start != "0" or last is None:
         return None
-    return int(end) + 1 if end != "0" else 0
+    return last + 1 if last else 0
 
 
 def chunk_bytes(least: str | None) -> int:
     """The size of chunks, at least what an `OCI-Chunk-Min-Length` header asks for."""
-    wanted = int(least) if least is not None and least.strip().isdigit() else 0
-    return min(max(CHUNK_BYTES, wanted), _LARGEST_CHUNK_BYTES)
+    wanted = parse_count(least) if least is not None else None
+    return min(max(CHUNK_BYTES, wanted or 0), _LARGEST_CHUNK_BYTES)

@@ -39,14 +39,6 @@ def netloc(url: str) -> str:
     return urlsplit(url).netloc.rpartition("@")[2].lower()
 
 
-def origin_or_none(url: str) -> tuple[str, str, int] | None:
-    """As `origin`, with None for what is no address."""
-    try:
-        return origin(url)
-    except ValueError:
-        return None
-
-
 class _QueryFilter(logging.Filter):
     """Hides query values in urllib3's own debug lines: signed addresses are secrets."""
 

@@ -18,7 +18,7 @@ from kobuild._version import __version__
 from kobuild.errors import FetchError, KobuildError
 from kobuild.oci.reference import Registry
 from kobuild.progress import NullReporter, Reporter
-from kobuild.transport.addresses import hide_queries_in_logs, netloc, origin, origin_or_none, redact
+from kobuild.transport.addresses import hide_queries_in_logs, netloc, origin, redact
 from kobuild.transport.failures import connection_failure, refusal, refusal_kind
 from kobuild.transport.messages import Request, Response
 from kobuild.transport.retrying import RETRYABLE_STATUSES, Backoff, Clock, SystemClock, parse_retry_after
@@ -111,7 +111,7 @@ class Transport:
 
     def may_use_plain_http(self, host: str) -> bool:
         """Whether `host[:port]` is loopback or was named as insecure."""
-        bare = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+        bare = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
         return Registry(host).is_loopback or not self._insecure_hosts.isdisjoint({host.lower(), bare.lower()})
 
     def _wait_before_next(self, failure: FetchError, attempt: int) -> float | None:
@@ -137,9 +137,9 @@ class Transport:
             location = response.headers.get("Location")
             if response.status not in _REDIRECTS or location is None or not _may_redirect(request, response.status):
                 return _refusal(response, request)
-            target = urldefrag(urljoin(response.url, location)).url
-            if origin_or_none(target) != origin(url):
-                if isinstance(request.body, bytes):
+            target = _target(url, location)
+            if target is None or origin(target) != origin(url):
+                if target is None or isinstance(request.body, bytes):
                     return _refusal(response, request)
                 headers = {name: value for name, value in headers.items() if name.lower() in _CROSS_ORIGIN_HEADERS}
             response.close()
@@ -188,6 +188,16 @@ class Transport:
         if host not in self._host_tls:
             self._host_tls[host] = find_host_tls(host, self._certs)
         return self._host_tls[host]
+
+
+def _target(url: str, location: str) -> str | None:
+    """Where a Location leads; None where that is no address."""
+    try:
+        target = urldefrag(urljoin(url, location)).url
+        origin(target)
+    except ValueError:
+        return None
+    return target
 
 
 def _may_redirect(request: Request, status: int) -> bool:

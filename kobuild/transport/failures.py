@@ -22,6 +22,8 @@ _UNSENDABLE: Final = (
     requests.exceptions.MissingSchema,
     requests.exceptions.InvalidProxyURL,
 )
+_WORDY: Final = (requests.RequestException, urllib3.exceptions.MaxRetryError, urllib3.exceptions.LocationParseError)
+"""Errors whose texts may quote headers and addresses."""
 
 
 def connection_failure(method: str, url: str, error: Exception, read_seconds: float) -> FetchError:
@@ -40,7 +42,9 @@ def connection_failure(method: str, url: str, error: Exception, read_seconds: fl
         retryable=not refused_certificate and not isinstance(error, _UNSENDABLE),
         hint=hint,
     )
-    failure.__cause__ = cause if isinstance(cause, OSError) else None
+    # requests' errors are OSErrors too, and hold addresses and headers in full.
+    is_plain = isinstance(cause, OSError) and not isinstance(cause, requests.RequestException)
+    failure.__cause__ = cause if is_plain else None
     return failure
 
 
@@ -92,4 +96,6 @@ def describe(cause: BaseException, read_seconds: float) -> str:
         return "the body is shorter than announced"
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror
+    if isinstance(cause, _WORDY):
+        return f"it cannot be sent ({type(cause).__name__})"
     return str(cause) or type(cause).__name__

@@ -309,7 +309,16 @@ def test_queries_are_added_to() -> None:
 
 @pytest.mark.parametrize(
     ("header", "count"),
-    [(None, None), ("0-0", 0), ("0-1023", 1024), ("bytes=0-9", 10), ("5-9", None), ("", None), ("0-", None)],
+    [
+        (None, None),
+        ("0-0", 0),
+        ("0-1023", 1024),
+        ("bytes=0-9", 10),
+        ("5-9", None),
+        ("", None),
+        ("0-", None),
+        ("0-" + "9" * 5000, None),
+    ],
 )
 def test_ranges_say_what_is_stored(header: str | None, count: int | None) -> None:
     assert stored_bytes(header) == count
@@ -319,6 +328,7 @@ def test_the_size_of_chunks_is_bounded() -> None:
     assert chunk_bytes(None) == chunk_bytes("5") == chunk_bytes("lots") == CHUNK_BYTES
     assert chunk_bytes(str(CHUNK_BYTES + 1)) == CHUNK_BYTES + 1
     assert chunk_bytes("99999999999999") == 256 * 1024 * 1024
+    assert chunk_bytes("9" * 5000) == CHUNK_BYTES
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import logging
 import traceback
 from collections.abc import Iterator
@@ -101,3 +102,36 @@ def test_cookies_are_never_kept(transport: Transport) -> None:
         transport.send(Request("GET", server.url)).close()
         transport.send(Request("GET", server.url)).close()
     assert "cookie" not in server.log[1].headers
+
+
+@pytest.mark.parametrize("value", [f"Bearer {PLANTED}\n", f"Bearer {PLANTED}\r\nX: 1", f" {PLANTED}"])
+def test_a_header_that_cannot_be_sent_is_not_shown(value: str, transport: Transport) -> None:
+    with serve(replies(Reply())) as server, pytest.raises(FetchError, match="it cannot be sent") as caught:
+        transport.send(Request("GET", server.url, {"Authorization": value}))
+    assert PLANTED not in "".join(traceback.format_exception(caught.value))
+    assert not caught.value.retryable
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ({"Authorization": f"Bearer {PLANTED}"}, None),
+        ({"Authorization": "Basic " + base64.b64encode(f"user:{PLANTED}".encode()).decode()}, None),
+        ({"Private-Token": PLANTED}, None),
+        ({}, f"grant_type=x&refresh_token={PLANTED}".encode()),
+    ],
+)
+def test_a_server_that_repeats_what_it_was_sent_gives_nothing_away(
+    headers: dict[str, str], body: bytes | None, transport: Transport
+) -> None:
+    repeat = f"you sent {PLANTED} {' '.join(headers.values())}".encode()
+    with serve(replies(Reply(400, repeat))) as server, pytest.raises(FetchError) as caught:
+        transport.send(Request("POST", server.url, headers, body))
+    assert "you sent ***" in str(caught.value)
+    assert PLANTED not in str(caught.value)
+    assert PLANTED.encode() not in caught.value.body
+
+
+def test_short_and_broken_credentials_tear_no_words_apart(transport: Transport) -> None:
+    with serve(replies(Reply(400, b"a plain answer"))) as server, pytest.raises(FetchError, match="a plain answer"):
+        transport.send(Request("GET", server.url, {"Authorization": "Basic a", "Cookie": "a"}))
