@@ -16,7 +16,7 @@ from typing import Final, NoReturn
 
 from kobuild._version import __version__
 from kobuild.errors import KobuildError
-from kobuild.report import format_error, wants_colour
+from kobuild.report import say, tell_error
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -58,6 +58,7 @@ COMMANDS: Final = {
     "diff": "show what differs between two images or locks",
     "outdated": "show what could move within the pins, and beyond them",
     "rebase": "put the pushed image's tool layers on the base as it is now",
+    "provenance": "state how the image was made, or attach that to it",
     "sbom": "write a bill of materials, or attach it to the image",
     "cache": "show, prune or verify the cache of downloads and layers",
 }
@@ -93,25 +94,32 @@ def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     _die_on_sigterm_as_on_interrupt()
+    words = sys.argv[1:] if argv is None else list(argv)
     try:
-        words = sys.argv[1:] if argv is None else list(argv)
         arguments = build_parser(words).parse_args(words)
         code: int = arguments.run(arguments)
         sys.stdout.flush()
     except KobuildError as error:
-        _say(format_error(error, colour=wants_colour(sys.stderr)))
+        tell_error(error, _settings_file(words))
         return error.exit_code
     except KeyboardInterrupt as interrupt:
-        _say("interrupted; nothing half-made was left behind")
+        say("interrupted; nothing half-made was left behind")
         return EXIT_TERMINATED if isinstance(interrupt, _TerminatedError) else EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has gone, as `| head` does; Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
     except Exception as error:  # noqa: BLE001  a bug: the user gets a file to report, not a wall of text
-        _say(_report_bug(error))
+        say(_report_bug(error))
         return EXIT_FAILED
     return code
+
+
+def _settings_file(words: Sequence[str]) -> Path:
+    """The settings file that the words name: commands enter its folder, so relative to where we are by now."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-f", "--file", default="kobuild.toml")
+    return Path(parser.parse_known_args(words)[0].file)
 
 
 class _TerminatedError(KeyboardInterrupt):
@@ -124,10 +132,6 @@ def _die_on_sigterm_as_on_interrupt() -> None:
 
     with contextlib.suppress(ValueError):  # not the main thread: a program that embeds us keeps its own handlers
         signal.signal(signal.SIGTERM, interrupt)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _report_bug(error: Exception) -> str:

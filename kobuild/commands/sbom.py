@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
+from kobuild.commands.attaching import attach, registry_reference, require_reference, subjects
 from kobuild.commands.reading import WHERE, add_platform_option, asked_platforms, require_lock
-from kobuild.commands.shared import opened, print_json
-from kobuild.errors import UsageError
-from kobuild.explain.documents import as_artifact
-from kobuild.explain.imagetree import ImageTree, inspect_image
+from kobuild.commands.shared import opened
+from kobuild.explain.imagetree import ImageNode, inspect_image
 from kobuild.explain.materials import Bill, choose_created, make_bill, require_fit
 from kobuild.explain.sbom import Form, write_bill
 from kobuild.lock import Lock
-from kobuild.oci.descriptor import Descriptor
+from kobuild.oci.digest import Digest
 from kobuild.oci.reference import Reference
-from kobuild.store.locations import Location
 from kobuild.streams import atomic_write
 from kobuild.workshop import Workshop
 
@@ -51,62 +49,40 @@ def run(arguments: argparse.Namespace) -> int:
 def _bill(arguments: argparse.Namespace, workshop: Workshop, lock: Lock) -> Bill:
     """The bill of the lock, or of the image where one is named."""
     platforms = asked_platforms(arguments)
-    epoch = workshop.source_date_epoch
     if arguments.image is None:
-        return make_bill(lock, name=_name(workshop), platforms=platforms, created=choose_created(epoch, None))
+        created = choose_created(workshop.source_date_epoch, None)
+        return make_bill(lock, name=image_name(workshop), platforms=platforms, created=created)
     tree = inspect_image(workshop.open_here(arguments.image), platforms=platforms)
     require_fit(lock, tree)
     is_one = bool(platforms) and len(tree.images) == 1
+    digest = tree.images[0].manifest.digest if is_one else tree.root.digest
+    return _image_bill(workshop, lock, registry_reference(arguments.image), digest, tree.images)
+
+
+def _image_bill(
+    workshop: Workshop, lock: Lock, reference: Reference | None, digest: Digest, images: Sequence[ImageNode]
+) -> Bill:
     return make_bill(
         lock,
-        name=_name(workshop),
-        reference=_reference(arguments.image),
-        digest=tree.images[0].manifest.digest if is_one else tree.root.digest,
-        platforms=[image.platform for image in tree.images],
-        created=choose_created(epoch, tree.images[0] if tree.images else None),
+        name=image_name(workshop),
+        reference=reference,
+        digest=digest,
+        platforms=[image.platform for image in images],
+        created=choose_created(workshop.source_date_epoch, images[0] if images else None),
     )
 
 
-def _name(workshop: Workshop) -> str:
+def image_name(workshop: Workshop) -> str:
+    """What the image is called: its first target's repository, else the settings' folder."""
     targets = workshop.settings.image.targets
     return targets[0].repository.name if targets else workshop.settings.folder.name
 
 
-def _reference(text: str) -> Reference | None:
-    return Reference.parse(text) if Location.parse(text) is None else None
-
-
 def _attach(arguments: argparse.Namespace, workshop: Workshop, lock: Lock, form: Form) -> None:
-    """Attach the whole bill to what the reference points at, and to each platform's image its own."""
-    if arguments.image is None or (reference := _reference(arguments.image)) is None:
-        raise UsageError("--attach: name the image by its reference in a registry", hint="kobuild push prints it")
+    reference = require_reference(arguments.image)
     tree = inspect_image(workshop.open_here(arguments.image))
     require_fit(lock, tree)
-    referrers = workshop.registry.referrers(reference.repository)
-    attached = []
-    for subject, bill in _bills(workshop, lock, tree, reference):
-        descriptor = referrers.push(as_artifact(write_bill(bill, form), subject))
-        attached.append({"subject": str(subject.digest), "artifact": f"{reference.repository}@{descriptor.digest}"})
-    if arguments.json:
-        print_json({"attached": attached})
-    else:
-        print("\n".join(item["artifact"] for item in attached))
-
-
-def _bills(workshop: Workshop, lock: Lock, tree: ImageTree, reference: Reference) -> Iterator[tuple[Descriptor, Bill]]:
-    """Each subject with its bill: the index, and every image."""
-    name, epoch = _name(workshop), workshop.source_date_epoch
-    subjects = {image.manifest.digest: (image.manifest.descriptor, [image]) for image in tree.images}
-    subjects.setdefault(tree.root.digest, (tree.root.descriptor, list(tree.images)))
-    for digest, (descriptor, images) in subjects.items():
-        yield (
-            descriptor,
-            make_bill(
-                lock,
-                name=name,
-                reference=reference,
-                digest=digest,
-                platforms=[image.platform for image in images],
-                created=choose_created(epoch, images[0] if images else None),
-            ),
-        )
+    bills = (
+        (subject, _image_bill(workshop, lock, reference, subject.digest, images)) for subject, images in subjects(tree)
+    )
+    attach(arguments, workshop, reference, ((subject, write_bill(bill, form)) for subject, bill in bills))

@@ -113,7 +113,7 @@ def _tool_material(tool: LockedTool, artifact: LockedArtifact, platforms: tuple[
         name=tool.name,
         version=tool.version,
         purl=artifact_purl(tool, artifact),
-        download=_public_address(artifact.url),
+        download=public_address(artifact.url),
         filename=artifact.filename,
         sha256="" if is_directory else artifact.sha256,
         platforms=platforms,
@@ -136,7 +136,7 @@ def _key(*parts: str) -> str:
     )
 
 
-def _public_address(url: str) -> str:
+def public_address(url: str) -> str:
     """An address that may be shown to all: where it holds what could be a secret, without user and query."""
     if not url.startswith(("https://", "http://")):
         return ""

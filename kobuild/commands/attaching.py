@@ -1,0 +1,53 @@
+"""How commands attach documents to an image in its registry: one to the index, and one to each platform's image."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+
+from kobuild.commands.shared import print_json
+from kobuild.errors import UsageError
+from kobuild.explain.documents import Document, as_artifact
+from kobuild.explain.imagetree import ImageNode, ImageTree
+from kobuild.oci.descriptor import Descriptor
+from kobuild.oci.reference import Reference
+from kobuild.store.locations import Location
+from kobuild.workshop import Workshop
+
+
+def registry_reference(text: str | None) -> Reference | None:
+    """The reference that `text` is; None for local places and for nothing."""
+    return Reference.parse(text) if text is not None and Location.parse(text) is None else None
+
+
+def require_reference(text: str | None) -> Reference:
+    """The reference to attach to; raises UsageError where `text` is none."""
+    reference = registry_reference(text)
+    if reference is None:
+        raise UsageError("--attach: name the image by its reference in a registry", hint="kobuild push prints it")
+    return reference
+
+
+def subjects(tree: ImageTree) -> list[tuple[Descriptor, list[ImageNode]]]:
+    """What a document is about: each image, and at last the index with all of them, where there is one."""
+    found = {image.manifest.digest: (image.manifest.descriptor, [image]) for image in tree.images}
+    found.setdefault(tree.root.digest, (tree.root.descriptor, list(tree.images)))
+    return list(found.values())
+
+
+def attach(
+    arguments: argparse.Namespace,
+    workshop: Workshop,
+    reference: Reference,
+    documents: Iterable[tuple[Descriptor, Document]],
+) -> None:
+    """Push each document as an artifact about its subject, and print what was pushed."""
+    referrers = workshop.registry.referrers(reference.repository)
+    attached = []
+    for subject, document in documents:
+        descriptor = referrers.push(as_artifact(document, subject))
+        attached.append({"subject": str(subject.digest), "artifact": f"{reference.repository}@{descriptor.digest}"})
+    if arguments.json:
+        print_json({"attached": attached})
+    else:
+        print("\n".join(item["artifact"] for item in attached))
