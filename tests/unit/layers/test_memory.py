@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ from kobuild.oci.mediatypes import Compression
 LIMIT_MIB = 120
 
 SCRIPT = """
-import contextlib, os, resource, sys
+import contextlib, os, sys
 from kobuild.layers.engine import make_layer
 from kobuild.layers.members import REGULAR, Member
 from kobuild.layers.plan import LayerPlan
@@ -57,10 +58,13 @@ class Nowhere:
 members, size, compression = int(sys.argv[1]), int(sys.argv[2]), Compression(sys.argv[3])
 result = make_layer(Tar(members, size), LayerPlan(root="/r", compression=compression), Nowhere())
 assert result.members == members
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+# Not getrusage: its peak counts what this process was before it became a Python of its own, a copy of the test runner.
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+print(int(status["VmHWM"].split()[0]) // 1024)
 """
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from Linux's /proc")
 @pytest.mark.parametrize("compression", list(Compression))
 @pytest.mark.parametrize(("members", "size"), [(1, 150_000_000), (15_000, 100)], ids=["one member", "many members"])
 def test_peak_memory(members: int, size: int, compression: Compression) -> None:
