@@ -14,7 +14,7 @@ from kobuild.image.created import read_source_date_epoch
 from kobuild.image.store import ImageStore
 from kobuild.oci.reference import Reference
 from kobuild.progress import Reporter
-from kobuild.registry import RegistryClient, RegistryStore
+from kobuild.registry import Mirrors, RegistryClient, RegistryStore
 from kobuild.settings.model import Settings
 from kobuild.sources.model import SourceContext
 from kobuild.store.cache import Cache, default_cache_dir
@@ -66,6 +66,11 @@ class Workshop:
         )
 
 
+def _mirrors(settings: Settings) -> Mirrors:
+    """Where images are read from, as the settings have it."""
+    return Mirrors.of(settings.sources.mirrors, only=settings.sources.mirrors_only)
+
+
 @contextmanager
 def open_workshop(
     settings: Settings,
@@ -83,7 +88,7 @@ def open_workshop(
             settings=settings,
             cache=Cache(cache_dir if cache_dir is not None else default_cache_dir()),
             transport=transport,
-            registry=RegistryClient(transport),
+            registry=RegistryClient(transport, mirrors=_mirrors(settings)),
             reporter=reporter,
             environ=environ,
             offline=offline,

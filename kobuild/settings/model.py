@@ -87,6 +87,10 @@ class SourcesSettings:
     go: str | None = None
     github_api: str | None = None
     github_server: str | None = None
+    mirrors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By registry, or path in one: what stands in for it when images are read, in the order of asking."""
+    mirrors_only: bool = False
+    """Whether a registry that has mirrors is never asked itself."""
 
 
 @dataclass(frozen=True, slots=True)

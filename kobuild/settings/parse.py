@@ -20,7 +20,7 @@ from kobuild.settings.table import Table
 from kobuild.settings.tools import TOOL_KEYS, read_tools
 
 ROOT_KEYS: Final = ("image", "tools", "sources")
-SOURCES_KEYS: Final = ("go", "github-api", "github-server")
+SOURCES_KEYS: Final = ("go", "github-api", "github-server", "mirrors", "mirrors-only")
 MAX_SIZE_BYTES: Final = 1 << 20
 """A settings file is written by hand: more than this is another file, named by mistake."""
 
@@ -132,7 +132,24 @@ def _read_sources(root: Table) -> SourcesSettings:
         go=table.take("go", values.base_address, None),
         github_api=table.take("github-api", values.base_address, None),
         github_server=table.take("github-server", values.base_address, None),
+        mirrors=_read_mirrors(table),
+        mirrors_only=table.take("mirrors-only", values.boolean, default=False),
     )
+
+
+def _read_mirrors(sources: Table) -> dict[str, tuple[str, ...]]:
+    table = sources.subtable("mirrors")
+    if table is None:
+        return {}
+    found: dict[str, tuple[str, ...]] = {}
+    for name in table.value:
+        prefix = table.check_name(name, values.registry_place)
+        places = table.take_list(name, values.registry_place, or_one=True)
+        if prefix is not None and places:
+            found[prefix] = places
+        elif places == () and table.value[name] == []:
+            table.fault(name, "must not be empty", "name a mirror, or leave it out")
+    return found
 
 
 def _whole_file_fault(path: Path, message: str, hint: str | None = None) -> SettingsError:

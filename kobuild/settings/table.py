@@ -91,6 +91,10 @@ class Table:
                 taken[fit] = item
         return taken
 
+    def check_name(self, name: str, check: Check[T]) -> T | None:
+        """The checked form of one of this table's own keys; None with a fault noted."""
+        return self._checked((*self.path, name), check, name, None)
+
     def subtable(self, key: str) -> Table | None:
         """The table under `key`; None where it is missing or, with a fault noted, not a table."""
         if key not in self.value:

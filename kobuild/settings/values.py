@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
-from kobuild.oci.reference import Registry
+from kobuild.errors import InvalidReference
+from kobuild.oci.reference import Reference, Registry
 from kobuild.settings.faults import Unfit, did_you_mean, quoted
 from kobuild.settings.table import kind_of
 
@@ -46,6 +47,33 @@ def natural(value: object) -> int:
     if value < 0:
         raise Unfit(f"must be 0 or more, not {value}")
     return value
+
+
+def boolean(value: object) -> bool:
+    """True or false, as TOML writes them."""
+    if not isinstance(value, bool):
+        raise Unfit(f"expected true or false, got {kind_of(value)}", "write it without quotes")
+    return value
+
+
+def registry_place(value: object) -> str:
+    """A registry, or a path in one, in normal form: `docker.io/library`, `mirror.example.com:5000`."""
+    wanted = text(value).strip()
+    if "://" in wanted:
+        raise Unfit(f"a registry is named without a scheme: {quoted(wanted)}", f"write {quoted(_bare(wanted))}")
+    host, _, path = wanted.rstrip("/").partition("/")
+    try:
+        # With a tail it must be a reference, and its host must be read as one.
+        reference = Reference.parse(f"{wanted.rstrip('/')}/x/x")
+    except InvalidReference as error:
+        raise Unfit(f"not a registry or a path in one: {quoted(wanted)}", "such as mirror.example.com/hub") from error
+    if not ("." in host or ":" in host or host == "localhost") or reference.digest is not None or "@" in wanted:
+        raise Unfit(f"not a registry or a path in one: {quoted(wanted)}", "such as mirror.example.com/hub")
+    return f"{reference.registry.host}/{path}" if path else reference.registry.host
+
+
+def _bare(address: str) -> str:
+    return address.partition("://")[2].rstrip("/")
 
 
 def image_path(value: object) -> str:
