@@ -8,8 +8,10 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO
 
+from kobuild import github
 from kobuild.errors import KobuildError, SettingsError
 from kobuild.progress import NullReporter, NullTransfer, Reporter, Transfer
 
@@ -94,6 +96,18 @@ class LineReporter:
         self.write(f"warning: {text}")
 
 
+class GithubReporter(LineReporter):
+    """Lines for the log of a GitHub workflow: warnings are annotations, and nothing from outside is a command."""
+
+    def write(self, text: str) -> None:
+        """Write lines that the runner takes for what they are."""
+        super().write(github.harmless(text))
+
+    def warning(self, text: str) -> None:
+        """Write the warning as an annotation."""
+        super().write(github.command("warning", text, title="kobuild"))
+
+
 class _BarTransfer:
     """A transfer shown as a bar."""
 
@@ -140,8 +154,8 @@ def _escape(text: str) -> str:
 class QuietReporter(NullReporter):
     """Only warnings."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._lines = LineReporter(stream)
+    def __init__(self, lines: LineReporter) -> None:
+        self._lines = lines
 
     def transfer(self, name: str, total_bytes: int | None) -> Transfer:
         """A transfer that nobody watches."""
@@ -156,13 +170,40 @@ class QuietReporter(NullReporter):
 def reporting(*, quiet: bool, stream: TextIO | None = None) -> Iterator[Reporter]:
     """The reporter that fits who looks: bars on a terminal, lines in a log, warnings only where quiet."""
     target = stream if stream is not None else sys.stderr
+    lines = GithubReporter(target) if github.is_github(os.environ) else LineReporter(target)
     if quiet:
-        yield QuietReporter(target)
+        yield QuietReporter(lines)
+    elif github.is_github(os.environ):
+        yield lines
     elif target.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("CI"):
         with _bars(target) as progress:
             yield BarReporter(progress)
     else:
-        yield LineReporter(target)
+        yield lines
+
+
+@contextmanager
+def group(title: str, *, quiet: bool = False) -> Iterator[None]:
+    """Fold what is written meanwhile in the log of a GitHub workflow; anywhere else this does nothing."""
+    if quiet or not github.is_github(os.environ):
+        yield
+        return
+    tell(github.command("group", title))
+    try:
+        yield
+    finally:
+        tell(github.command("endgroup"))
+
+
+def say(text: str) -> None:
+    """Write lines for a person to standard error at once."""
+    tell(github.harmless(text) if github.is_github(os.environ) else text)
+
+
+def tell(text: str) -> None:
+    """Write to standard error at once, as it is: in a GitHub workflow it may be a command."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
 
 
 def _bars(stream: TextIO) -> Progress:
@@ -183,6 +224,14 @@ def format_error(error: KobuildError, *, colour: bool = False) -> str:
     if error.hint:
         lines.append(f"hint: {error.hint}")
     return "\n".join(lines)
+
+
+def tell_error(error: KobuildError, settings_file: Path | None = None) -> None:
+    """Show an error: in a GitHub workflow as annotations, at the lines of the settings that it speaks of."""
+    if github.is_github(os.environ):
+        tell("\n".join(github.error_commands(error, settings_file, os.environ)))
+    else:
+        tell(format_error(error, colour=wants_colour(sys.stderr)))
 
 
 def wants_colour(stream: TextIO) -> bool:

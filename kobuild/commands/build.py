@@ -8,13 +8,16 @@ from kobuild.build import Build, build
 from kobuild.commands.shared import (
     add_lock_options,
     add_platform_option,
+    begin_summary,
     chosen_platforms,
     close_build,
+    held_digest,
     lock_for_build,
     opened,
 )
 from kobuild.errors import UsageError
 from kobuild.repair import with_repairs
+from kobuild.report import group
 from kobuild.store.locations import Location
 
 
@@ -45,10 +48,16 @@ def run(arguments: argparse.Namespace) -> int:
         targets = workshop.settings.image.targets
 
         def attempt() -> Build:
-            made = build(workshop, lock, platforms, keep_base=True)
-            location.write(made.images, references=targets, reporter=workshop.reporter)
+            with group("Make the layers", quiet=arguments.quiet):
+                made = build(workshop, lock, platforms, keep_base=True)
+            with group("Write the image", quiet=arguments.quiet):
+                location.write(made.images, references=targets, reporter=workshop.reporter)
             return made
 
+        summarize = begin_summary(workshop, arguments.output)
+        before = held_digest(workshop, arguments.output)
         made = with_repairs(attempt, workshop.reporter)
-    close_build(arguments, made, [f"{arguments.output}@{made.images.descriptor.digest}"])
+        summarize(made, ())
+    digest = made.images.descriptor.digest
+    close_build(arguments, made, [f"{arguments.output}@{digest}"], changed=before != digest)
     return 0

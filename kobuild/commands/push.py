@@ -8,6 +8,7 @@ from kobuild.build import Build, build
 from kobuild.commands.shared import (
     add_lock_options,
     add_platform_option,
+    begin_summary,
     chosen_platforms,
     close_build,
     lock_for_build,
@@ -17,7 +18,7 @@ from kobuild.commands.shared import (
 from kobuild.push import choose_targets, push
 from kobuild.registry import PushResult
 from kobuild.repair import with_repairs
-from kobuild.report import format_size
+from kobuild.report import format_size, group
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -40,10 +41,15 @@ def run(arguments: argparse.Namespace) -> int:
         platforms = chosen_platforms(arguments, workshop.settings)
 
         def attempt() -> tuple[Build, PushResult]:
-            made = build(workshop, lock, platforms)
-            return made, push(workshop, made, targets)
+            with group("Make the layers", quiet=arguments.quiet):
+                made = build(workshop, lock, platforms)
+            with group("Push", quiet=arguments.quiet):
+                return made, push(workshop, made, targets)
 
+        summarize = begin_summary(workshop, str(targets[0]))
         made, result = with_repairs(attempt, workshop.reporter)
+        summarize(made, targets)
     tell(arguments, f"uploaded {format_size(result.bytes_sent)} in {result.uploaded} blobs, mounted {result.mounted}")
-    close_build(arguments, made, [f"{target}@{made.images.descriptor.digest}" for target in targets])
+    images = [f"{target}@{made.images.descriptor.digest}" for target in targets]
+    close_build(arguments, made, images, changed=len(result.unchanged) < len(targets))
     return 0

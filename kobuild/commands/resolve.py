@@ -6,14 +6,18 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from kobuild import github
 from kobuild.commands.shared import add_lock_options, opened, print_json, resolve_with, tell
+from kobuild.report import group
 from kobuild.resolve import Resolution, ResolveOptions
+from kobuild.workshop import Workshop
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """What can be typed."""
     add_lock_options(parser)
     parser.add_argument("--upgrade", nargs="*", metavar="TOOL", help="move these tools' pins, or all pins and the base")
+    parser.add_argument("--markdown", action="store_true", help="write the changes as Markdown, for a pull request")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 4 if the lock would change")
 
 
@@ -26,14 +30,30 @@ def run(arguments: argparse.Namespace) -> int:
         check=arguments.check,
     )
     with opened(arguments) as workshop:
-        resolution = resolve_with(workshop, options)
+        with group("Resolve the pins", quiet=arguments.quiet):
+            resolution = resolve_with(workshop, options)
         path = workshop.settings.lock_path
+        table = _markdown(arguments, workshop, resolution)
     tell(arguments, "\n".join(map(str, (*resolution.changes, _last_line(resolution, path)))))
     if arguments.json:
         print_json(resolve_json(resolution, path))
+    elif arguments.markdown:
+        print(table)
     else:
         print(path)
     return 0
+
+
+def _markdown(arguments: argparse.Namespace, workshop: Workshop, resolution: Resolution) -> str:
+    """The changes as Markdown, where somebody reads them; they go to the job's summary too."""
+    if not arguments.markdown and not github.is_github(workshop.environ):
+        return ""
+    # Here, not above: nobody else pays for the import.
+    from kobuild.jobsummary import lock_markdown  # noqa: PLC0415
+
+    table = lock_markdown(workshop, resolution)
+    github.append_summary(table, workshop.environ)
+    return table
 
 
 def _last_line(resolution: Resolution, path: Path) -> str:

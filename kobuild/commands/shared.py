@@ -7,17 +7,20 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from kobuild import github, report
 from kobuild.base import resolve_base
 from kobuild.build import Build
-from kobuild.errors import UsageError
+from kobuild.errors import KobuildError, UsageError
 from kobuild.lock import Lock
+from kobuild.oci.digest import Digest
 from kobuild.oci.platforms import Platform
-from kobuild.report import reporting
+from kobuild.oci.reference import Reference
+from kobuild.report import group, reporting
 from kobuild.resolve import Resolution, ResolveOptions, resolve_file
 from kobuild.settings.model import Settings
 from kobuild.settings.overrides import with_overrides
@@ -28,10 +31,26 @@ from kobuild.workshop import Workshop, open_workshop
 
 
 def add_lock_options(parser: argparse.ArgumentParser) -> None:
-    """--locked and --frozen."""
-    group = parser.add_argument_group("lock options").add_mutually_exclusive_group()
+    """--pin, --locked and --frozen."""
+    options = parser.add_argument_group("lock options")
+    options.add_argument(
+        "--pin",
+        action="append",
+        default=[],
+        type=_parse_pin,
+        metavar="TOOL=VERSION",
+        help="use this pin instead of the settings'; may be repeated",
+    )
+    group = options.add_mutually_exclusive_group()
     group.add_argument("--locked", action="store_true", help="fail where the lock does not fit the settings")
     group.add_argument("--frozen", action="store_true", help="use the lock as it is, without comparing")
+
+
+def _parse_pin(text: str) -> tuple[str, str]:
+    name, sign, version = text.partition("=")
+    if not sign or not name.strip():
+        raise argparse.ArgumentTypeError(f"expected TOOL=VERSION, such as go=~=1.27.0, got {text!r}")
+    return name.strip(), version.strip()
 
 
 def add_platform_option(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +71,9 @@ def opened(arguments: argparse.Namespace) -> Iterator[Workshop]:
     if arguments.verbose:
         logging.basicConfig(level=logging.DEBUG, format="%(name)s: %(message)s", stream=sys.stderr)
     settings = parse_settings(Path(arguments.file))
-    settings = with_overrides(settings, targets=getattr(arguments, "target", ()))
+    settings = with_overrides(
+        settings, targets=getattr(arguments, "target", ()), versions=dict(getattr(arguments, "pin", ()))
+    )
     with (
         reporting(quiet=arguments.quiet) as reporter,
         open_workshop(
@@ -102,7 +123,7 @@ def say(workshop: Workshop, text: str) -> None:
 def tell(arguments: argparse.Namespace, text: str) -> None:
     """Write a closing word to standard error, once no bars move any more."""
     if not arguments.quiet:
-        print(text, file=sys.stderr, flush=True)
+        report.say(text)
 
 
 def print_json(value: Mapping[str, Any]) -> None:
@@ -122,16 +143,41 @@ def resolve_with(workshop: Workshop, options: ResolveOptions) -> Resolution:
 
 def lock_for_build(arguments: argparse.Namespace, workshop: Workshop) -> Lock:
     """The lock for a build: brought up to date where it lacks something, never moving a pin by itself."""
-    resolution = resolve_with(workshop, ResolveOptions(locked=arguments.locked, frozen=arguments.frozen))
+    with group("Resolve the pins", quiet=arguments.quiet):
+        resolution = resolve_with(workshop, ResolveOptions(locked=arguments.locked, frozen=arguments.frozen))
     if resolution.written:
         say(workshop, f"wrote {workshop.settings.lock_path.name}")
     return resolution.lock
 
 
-def close_build(arguments: argparse.Namespace, made: Build, images: Sequence[str]) -> None:
-    """The closing table, and the references on standard output; to be called once the workshop is closed."""
+def held_digest(workshop: Workshop, place: str) -> Digest | None:
+    """The digest of the image that a place holds now; None where there is none, or none that can be read."""
+    try:
+        return workshop.open_here(place).root().digest
+    except KobuildError:
+        return None
+
+
+def begin_summary(workshop: Workshop, place: str) -> Callable[[Build, Sequence[Reference]], None]:
+    """Look at what the place holds, so that what is returned can tell in the job's summary what has changed.
+
+    Outside a GitHub workflow nothing is looked at, and nothing is told.
+    """
+    if not github.is_github(workshop.environ):
+        return lambda _made, _targets: None
+    # Here, not above: nobody else pays for the import.
+    from kobuild.jobsummary import JobSummary  # noqa: PLC0415
+
+    return JobSummary.begin(workshop, place).end
+
+
+def close_build(arguments: argparse.Namespace, made: Build, images: Sequence[str], *, changed: bool) -> None:
+    """The closing table, and the references on standard output; to be called once the workshop is closed.
+
+    `changed` tells whether the image is another than the one that was there before.
+    """
     tell(arguments, build_table(made))
     if arguments.json:
-        print_json(build_json(made, images))
+        print_json({**build_json(made, images), "changed": changed})
     else:
         print("\n".join(images))

@@ -24,7 +24,7 @@ from kobuild.store.locations import Location
 from kobuild.workshop import Workshop
 
 _JOBS: Final = 8
-_GO_PAGE: Final = "https://go.dev/doc/devel/release"
+GO_PAGE: Final = "https://go.dev/doc/devel/release"
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +178,7 @@ def _page(tool: ToolSettings, release: Release, context: SourceContext) -> str:
     if tool.source.kind == "github":
         return f"{github_server(context)}/{tool.source.argument}/releases/tag/{quote(release.tag, safe='')}"
     if tool.source.kind == "go":
-        return f"{_GO_PAGE}#{release.tag}"
+        return f"{GO_PAGE}#{release.tag}"
     return ""
 
 
