@@ -9,6 +9,7 @@ from kobuild.commands.reading import (
     SHOWN_FILES,
     WHERE,
     add_platform_option,
+    add_whole_option,
     asked_platforms,
     parse_count_or_none,
     print_text,
@@ -35,6 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="show the N files whose size changed most (default: %(default)s); 0 reads no layers",
     )
     parser.add_argument("--shared", action="store_true", help="also read the layers that both images have")
+    add_whole_option(parser)
     add_platform_option(parser)
 
 
@@ -48,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
             platforms=asked_platforms(arguments),
             files=arguments.files > 0,
             shared=arguments.shared,
+            whole=arguments.whole,
             reporter=reading.reporter,
         )
         if arguments.json:

@@ -66,6 +66,13 @@ def add_platform_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_whole_option(parser: argparse.ArgumentParser) -> None:
+    """--whole."""
+    parser.add_argument(
+        "--whole", action="store_true", help="read layers to their end even where a table of contents would do"
+    )
+
+
 def asked_platforms(arguments: argparse.Namespace) -> tuple[Platform, ...]:
     """Those that were asked for; empty means all."""
     return tuple(dict.fromkeys(Platform.parse(part) for text in arguments.platform for part in text.split(",")))

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import argparse
 
-from kobuild.commands.reading import SHOWN_FILES, WHERE, add_platform_option, asked_platforms, parse_count, print_text
+from kobuild.commands.reading import (
+    SHOWN_FILES,
+    WHERE,
+    add_platform_option,
+    add_whole_option,
+    asked_platforms,
+    parse_count,
+    print_text,
+)
 from kobuild.commands.reading import reading as opened
 from kobuild.commands.shared import print_json
 from kobuild.explain.imagetree import inspect_image
@@ -27,6 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--layer", action="append", default=[], type=parse_count, metavar="N", help="look for files in this layer alone"
     )
+    add_whole_option(parser)
     add_platform_option(parser)
 
 
@@ -39,6 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
             platforms=asked_platforms(arguments),
             files=count > 0,
             layers=arguments.layer,
+            whole=arguments.whole,
             reporter=reading.reporter,
         )
         if arguments.json:

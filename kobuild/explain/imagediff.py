@@ -96,17 +96,19 @@ def compare(
     platforms: Collection[Platform] = (),
     files: bool = True,
     shared: bool = False,
+    whole: bool = False,
     reporter: Reporter | None = None,
 ) -> Difference:
     """Compare two subjects, on `platforms` or on all that either has.
 
-    Without `files`, layers are not read at all. With `shared`, layers that both have are read too: only then is it told
-    for certain whether a file that one image alone puts in its own layers covers one of a shared layer.
+    Without `files`, layers are not read at all; with `whole`, to their end even where a table of contents would do.
+    With `shared`, layers that both have are read too: only then is it told for certain whether a file that one image
+    alone puts in its own layers covers one of a shared layer.
     """
     _check_platforms(old, new, platforms)
     wanted = [item for item in sorted({*old.platforms, *new.platforms}) if not platforms or item in platforms]
     both = [item for item in wanted if item in old.platforms and item in new.platforms]
-    reading = _Reading(old.store, new.store, reporter or NullReporter()) if files else None
+    reading = _Reading(old.store, new.store, reporter or NullReporter(), whole=whole) if files else None
     return Difference(
         old,
         new,
@@ -195,8 +197,9 @@ def _identity(layer: LayerNode) -> str:
 class _Reading:
     """Lists layers, each blob of each side once."""
 
-    def __init__(self, old: ImageStore | None, new: ImageStore | None, reporter: Reporter) -> None:
+    def __init__(self, old: ImageStore | None, new: ImageStore | None, reporter: Reporter, *, whole: bool) -> None:
         self._stores = (old, new)
+        self._whole = whole
         self._reporter = reporter
         self._known: dict[Digest, LayerListing] = {}
 
@@ -221,7 +224,12 @@ class _Reading:
                     digest = layer.descriptor.digest
                     if store is not None and digest not in self._known and digest not in jobs:
                         jobs[digest] = pool.submit(
-                            list_layer, store, layer.descriptor, digests=True, reporter=self._reporter
+                            list_layer,
+                            store,
+                            layer.descriptor,
+                            digests=True,
+                            whole=self._whole,
+                            reporter=self._reporter,
                         )
             try:
                 self._known.update({digest: job.result() for digest, job in jobs.items()})

@@ -6,9 +6,10 @@ Without files only manifests and configs are read, some kilobytes of any image.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 from kobuild.errors import UsageError
@@ -129,9 +130,12 @@ def inspect_image(
     platforms: Sequence[Platform] = (),
     files: bool = False,
     layers: Collection[int] = (),
+    whole: bool = False,
     reporter: Reporter | None = None,
 ) -> ImageTree:
     """Read the tree; with `files`, what its layers hold too, those with the numbers `layers` (from 1) or all.
+
+    `whole` reads layers to their end even where a table of contents would do.
 
     Raises UsageError where no image has a layer of that number.
     """
@@ -142,7 +146,7 @@ def inspect_image(
         if not 1 <= number <= most:
             raise UsageError(f"inspect {store.name}: there is no layer {number}: it has {most}")
     if files:
-        images = _with_listings(store, images, layers, reporter)
+        images = _with_listings(images, layers, partial(list_layer, store, whole=whole, reporter=reporter))
     others = [entry for entry in root.manifests if is_about_another(entry)] if isinstance(root, Index) else []
     return ImageTree(store.name, root, images, tuple(others))
 
@@ -158,7 +162,7 @@ def _node(image: FoundImage) -> ImageNode:
 
 
 def _with_listings(
-    store: ImageStore, images: tuple[ImageNode, ...], numbers: Collection[int], reporter: Reporter | None
+    images: tuple[ImageNode, ...], numbers: Collection[int], list_one: Callable[[Descriptor], LayerListing]
 ) -> tuple[ImageNode, ...]:
     """Each blob is read once, however many images share it."""
     wanted = {
@@ -168,7 +172,7 @@ def _with_listings(
         if (not numbers or layer.number in numbers) and not stays_away(layer.descriptor)
     }
     with ThreadPoolExecutor(max_workers=_JOBS, thread_name_prefix="kobuild-inspect") as pool:
-        jobs = {digest: pool.submit(list_layer, store, item, reporter=reporter) for digest, item in wanted.items()}
+        jobs = {digest: pool.submit(list_one, item) for digest, item in wanted.items()}
         try:
             listings = {digest: job.result() for digest, job in jobs.items()}
         except BaseException:

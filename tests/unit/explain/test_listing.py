@@ -94,6 +94,33 @@ def test_from_a_registry_only_the_table_is_read(
     assert {status for _, target, status in answers if "/blobs/" in target} == {206}
 
 
+@pytest.mark.parametrize("compression", [Compression.ESTARGZ, Compression.ZSTD_CHUNKED])
+def test_a_table_that_hides_a_file_does_not_hide_it_from_the_whole(
+    compression: Compression, registry: DockerRegistry, client: RegistryClient
+) -> None:
+    """The manifest vouches for a table of another layer, with which the tar does not agree."""
+    honest = tool("go", "1", MEMBERS, compression=compression).layer
+    other = tool("go", "1", MEMBERS[:3], compression=compression).layer
+    with honest.source.open() as one, other.source.open() as two:
+        blob, table_blob = one.read(), two.read()
+    notes = dict(other.descriptor.annotations)
+    if compression is Compression.ESTARGZ:
+        own, others = (int(data[-35:-19], 16) for data in (blob, table_blob))
+        joined = blob[:own] + table_blob[others:-51] + footer(own)
+    else:
+        start, size, rest = notes[ZSTD_POSITION].split(":", 2)
+        joined = blob + table_blob[int(start) - 8 : int(start) + int(size)]
+        notes[ZSTD_POSITION] = f"{len(blob) + 8}:{size}:{rest}"
+    descriptor = replace(honest.descriptor, digest=Digest.of(joined), size=len(joined), annotations=notes)
+    layer = Layer(descriptor, BytesSource(joined), honest.diff_id)
+    reference = Reference.parse(f"{registry.host}/toc/liar-{compression.name.lower().replace('_', '-')}:1")
+    client.push(gather([make_image([layer])]), [reference])
+    store = RegistryStore(client, reference)
+    hidden = "usr/local/go/VERSION"
+    assert hidden not in {entry.path for entry in list_layer(store, descriptor).entries}
+    assert hidden in {entry.path for entry in list_layer(store, descriptor, whole=True).entries}
+
+
 def test_skopeo_s_own_zstd_chunked_is_read_by_its_table(
     registry: DockerRegistry, client: RegistryClient, tmp_path: Path
 ) -> None:
