@@ -101,7 +101,7 @@ class BlobPusher:
         try:
             session = self._uploads.mount(blob.descriptor.digest, source)
         except RegistryError as error:
-            if error.status is None or error.status >= 500:
+            if error.status is None:
                 raise
             self._unmountable.add(source)
             return False, None

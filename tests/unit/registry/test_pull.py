@@ -118,6 +118,33 @@ def test_a_range_that_starts_elsewhere_is_refused(fake: FakeRegistry, client: Re
         read_blob(client, fake)
 
 
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_part_of_a_blob_is_read_alone(ranges: bool, fake: FakeRegistry, client: RegistryClient) -> None:
+    fake.behaviour.ranges = ranges
+    place = reference(fake).repository
+    assert client.read_range(place, BLOB, 500_000, 1000) == DATA[500_000:501_000]
+    assert client.read_range(place, replace(BLOB, data=DATA), 5, 3) == DATA[5:8]
+
+
+def test_a_part_that_breaks_is_read_again_a_few_times(fake: FakeRegistry, client: RegistryClient) -> None:
+    place = reference(fake).repository
+    fake.faults.append(cut(10, times=2))
+    assert client.read_range(place, BLOB, 500_000, 1000) == DATA[500_000:501_000]
+    fake.faults.append(cut(10, times=1000))
+    with pytest.raises(RegistryError, match="read blob"):
+        client.read_range(place, BLOB, 500_000, 1000)
+    elsewhere = Reply(206, DATA[:9], {"Content-Range": "bytes 600000-600008/1048576"})
+    fake.faults[:] = [Fault(is_request("GET", "/blobs/"), elsewhere)]
+    with pytest.raises(RegistryError, match="other bytes than were asked for"):
+        client.read_range(place, BLOB, 500_000, 9)
+
+
+def test_a_range_that_says_nothing_is_refused(fake: FakeRegistry, client: RegistryClient) -> None:
+    fake.faults.append(Fault(is_request("GET", "/blobs/"), Reply(206, DATA)))
+    with pytest.raises(RegistryError, match="206 without a Content-Range"):
+        read_blob(client, fake)
+
+
 def test_a_missing_blob_is_not_found(fake: FakeRegistry, client: RegistryClient) -> None:
     with pytest.raises(NotFound, match="BLOB_UNKNOWN"):
         read_blob(client, fake, replace(BLOB, digest=Digest.of(b"")))

@@ -281,6 +281,35 @@ def test_the_first_failure_stops_the_rest(fake: FakeRegistry, client: RegistryCl
     assert fake.manifests == {}
 
 
+@pytest.mark.parametrize("stored", ["0-9", "0-99999999"])
+def test_a_count_that_is_not_ours_is_no_success(stored: str, fake: FakeRegistry, client: RegistryClient) -> None:
+    fake.faults.append(Fault(is_whole_put, Reply(drop=True)))
+    fake.faults.append(Fault(is_request("PATCH", "/uploads/"), Reply(202, headers={"Range": stored}), times=3))
+    push(client, fake, big_image())
+
+
+@pytest.mark.parametrize("status", [401, 500])
+def test_a_look_that_fails_is_no_missing_blob(status: int, fake: FakeRegistry, client: RegistryClient) -> None:
+    refusal = Reply(status, headers={"WWW-Authenticate": 'Basic realm="x"'})
+    fake.faults.append(Fault(is_request("HEAD", "/blobs/"), refusal, times=1000))
+    with pytest.raises(RegistryError, match=r"log in to|look for blob"):
+        client.push(gather([random_image(1)]), [target(fake)])
+    assert fake.lines("POST") == []
+
+
+def test_a_mount_that_fails_for_good_becomes_an_upload(fake: FakeRegistry, client: RegistryClient) -> None:
+    image = held_elsewhere(random_image(1, count=2), fake)
+    fake.faults.append(Fault(is_request("POST", "mount="), Reply(500), times=1000))
+    assert push(client, fake, image).uploaded == 3
+
+
+def test_a_mount_that_nobody_answers_ends_the_push(fake: FakeRegistry, client: RegistryClient) -> None:
+    image = held_elsewhere(random_image(1, count=2), fake)
+    fake.faults.append(Fault(is_request("POST", "mount="), Reply(drop=True), times=1000))
+    with pytest.raises(RegistryError, match="push blob"):
+        client.push(gather([image]), [target(fake)])
+
+
 def test_an_upload_without_a_place_is_an_error(fake: FakeRegistry, client: RegistryClient) -> None:
     fake.faults.append(Fault(is_request("POST", "/uploads/"), Reply(202), times=1000))
     with pytest.raises(RegistryError, match="did not say where"):

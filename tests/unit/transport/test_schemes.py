@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import ssl
+import sys
 from pathlib import Path
 
 import pytest
+import truststore
 
 from kobuild.errors import FetchError, UsageError
 from kobuild.transport import Request, Transport, origin
-from kobuild.transport.tls import BUNDLE_VARIABLES
+from kobuild.transport.tls import BUNDLE_VARIABLES, certs_folders, find_host_tls, make_context
 from tests.support.certificates import Authority, make_authority
 from tests.support.recorders import HeldClock
 from tests.support.scripted import Reply, replies, serve
@@ -163,3 +165,50 @@ def test_a_plain_server_spoken_to_with_tls_is_recognised() -> None:
 )
 def test_origins(one: str, two: str, same: bool) -> None:
     assert (origin(one) == origin(two)) is same
+
+
+def test_a_system_whose_store_is_not_openssls_still_keeps_to_openssls_variables(
+    authority: Authority, server_pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    context = make_context({"SSL_CERT_FILE": str(authority.certificate)})
+    assert isinstance(context, truststore.SSLContext)
+    transport = make_transport(environ={"SSL_CERT_FILE": str(authority.certificate)})
+    with serve(replies(Reply(body=b"sure")), tls=server_pair) as server:
+        assert transport.send(Request("GET", server.url)).read_all(100) == b"sure"
+    transport.close()
+
+
+def test_a_system_without_a_store_where_openssl_looks_is_left_to_truststore(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = ssl.DefaultVerifyPaths("", str(tmp_path), "", "", "", "")
+    monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: nowhere)
+    assert isinstance(make_context({}), truststore.SSLContext)
+    (tmp_path / "5ed36f99.0").touch()
+    assert not isinstance(make_context({}), truststore.SSLContext)
+
+
+def test_a_folder_of_authorities_may_stand_in(tmp_path: Path) -> None:
+    make_context({"REQUESTS_CA_BUNDLE": str(tmp_path)})
+
+
+def test_a_client_certificate_that_is_none_is_named(authority: Authority, tmp_path: Path) -> None:
+    for name in ("ca.crt", "client.cert", "client.key"):
+        (tmp_path / "r.example").mkdir(exist_ok=True)
+        (tmp_path / "r.example" / name).write_bytes(authority.certificate.read_bytes())
+    (tmp_path / "r.example" / "client.cert").write_text("nonsense")
+    found = find_host_tls("r.example", [tmp_path])
+    with pytest.raises(UsageError, match=r"read client certificate .*client\.cert"):
+        make_context({}, found)
+
+
+def test_certs_d_of_the_user_goes_before_that_of_the_system() -> None:
+    folders = [str(folder) for folder in certs_folders({"HOME": "/h"})]
+    assert folders == [
+        "/h/.config/containers/certs.d",
+        "/h/.config/docker/certs.d",
+        "/etc/containers/certs.d",
+        "/etc/docker/certs.d",
+    ]
+    assert str(certs_folders({"HOME": "/h", "XDG_CONFIG_HOME": "/c"})[0]) == "/c/containers/certs.d"
