@@ -29,7 +29,7 @@ def _title(subject: Subject) -> str:
 
 
 def _platform(item: PlatformDiff, file_count: int) -> Iterator[str]:
-    yield from (f"### {item.platform}", "")
+    yield from (f"### {plain(str(item.platform))}", "")
     rows = [("tool", plain(one.name), _tool(one.old), _tool(one.new)) for one in item.tools]
     if item.base is not None:
         rows.append(("base", "", code(base_words(item.base[0])), code(base_words(item.base[1]))))

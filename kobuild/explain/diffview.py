@@ -24,7 +24,8 @@ def diff_text(diff: Difference, file_count: int) -> str:
     lines += [f"+ platform {platform}" for platform in diff.only_new]
     for item in diff.platforms:
         lines += _platform(item, file_count, is_named=len(diff.platforms) > 1)
-    return "\n".join([*lines, *(["no difference"] if diff.is_empty else [])])
+    lines += ["no difference"] if diff.is_empty else []
+    return "\n".join(map(printable, lines))
 
 
 def _title(subject: Subject) -> str:
@@ -60,18 +61,18 @@ def base_words(base: BaseName | None) -> str:
     """The base with its digest."""
     if base is None:
         return "scratch"
-    return printable(f"{base.name}@{base.digest}" if base.digest and "@" not in base.name else base.name)
+    return f"{base.name}@{base.digest}" if base.digest and "@" not in base.name else base.name
 
 
 def tool_words(change: ToolChange) -> str:
     """`~ go 1.27.2 → 1.27.3`, or what else became of the tool."""
     if change.old is None:
-        return printable(f"+ {change.name} {_version(change.new)}".rstrip())
+        return f"+ {change.name} {_version(change.new)}".rstrip()
     if change.new is None:
-        return printable(f"- {change.name} {_version(change.old)}".rstrip())
+        return f"- {change.name} {_version(change.old)}".rstrip()
     if change.old.version == change.new.version:
-        return printable(f"~ {change.name} {change.old.version} (same version, other content)")
-    return printable(f"~ {change.name} {change.old.version} → {change.new.version}")
+        return f"~ {change.name} {change.old.version} (same version, other content)"
+    return f"~ {change.name} {change.old.version} → {change.new.version}"
 
 
 def _version(state: ToolState | None) -> str:
@@ -80,10 +81,10 @@ def _version(state: ToolState | None) -> str:
 
 def _value(key: str, old: str | None, new: str | None) -> str:
     if old is None:
-        return printable(f"+ {key} = {new}")
+        return f"+ {key} = {new}"
     if new is None:
-        return printable(f"- {key} = {old}")
-    return printable(f"~ {key}: {old} → {new}")
+        return f"- {key} = {old}"
+    return f"~ {key}: {old} → {new}"
 
 
 def _layers(item: PlatformDiff) -> list[str]:
@@ -96,7 +97,7 @@ def layer_words(mark: str, layer: LayerNode) -> str:
     """One layer that only one image has."""
     origin = layer.origin
     made_by = f"{origin.tool} {origin.version}".strip() if origin.tool else origin.history or "(no history)"
-    return printable(f"{mark} {format_size(layer.descriptor.size)} {layer.descriptor.digest.short} {made_by[:80]}")
+    return f"{mark} {format_size(layer.descriptor.size)} {layer.descriptor.digest.short} {made_by[:80]}"
 
 
 def file_summary(item: PlatformDiff) -> str:
@@ -124,7 +125,7 @@ def file_words(change: FileChange) -> str:
     if len(set(sizes)) == 1:
         sizes = sizes[:1]
     what = f" ({', '.join(change.what)})" if change.what else ""
-    return f"{MARKS[change.change]} /{printable(change.path)}  {' → '.join(sizes)}".rstrip() + what
+    return f"{MARKS[change.change]} /{change.path}  {' → '.join(sizes)}".rstrip() + what
 
 
 def diff_json(diff: Difference) -> dict[str, Any]:

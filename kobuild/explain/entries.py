@@ -106,8 +106,13 @@ def sort_out(entries: list[Entry], *, bytes_read: int) -> LayerListing:
 
 
 def printable(text: str) -> str:
-    """A path for a terminal: control characters and undecodable bytes are escaped."""
-    if text.isprintable():
-        return text
-    raw = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in raw)
+    """A text from outside for a terminal: control characters, undecodable bytes and lone surrogates are escaped."""
+    return (
+        text if text.isprintable() else "".join(letter if letter.isprintable() else _escape(letter) for letter in text)
+    )
+
+
+def _escape(letter: str) -> str:
+    if "\udc80" <= letter <= "\udcff":  # a byte that was not UTF-8 (PEP 383)
+        return f"\\x{ord(letter) - 0xDC00:02x}"
+    return letter.encode("unicode_escape").decode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kobuild.explain.entries import printable
 from kobuild.explain.outdated import BaseNews, Candidate, News, ToolNews
 from kobuild.oci.digest import Digest
 from kobuild.report import format_table
@@ -15,7 +16,8 @@ def news_text(news: News) -> str:
     rows += [_base_row(news.base)] if news.base is not None and news.base.has_moved else []
     if not rows:
         return "nothing could move"
-    return format_table(("", "locked", "within the pin", "beyond it", "about"), rows)
+    shown = [tuple(map(printable, row)) for row in rows]
+    return format_table(("", "locked", "within the pin", "beyond it", "about"), shown)
 
 
 def _tool_row(tool: ToolNews) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ class _Branch:
         """What hangs below, drawn."""
         for number, branch in enumerate(self.below, 1):
             is_last = number == len(self.below)
-            yield f"{prefix}{'└── ' if is_last else '├── '}{branch.text}"
+            yield f"{prefix}{'└── ' if is_last else '├── '}{printable(branch.text)}"
             yield from branch.lines(prefix + ("    " if is_last else "│   "))
 
 
@@ -67,7 +67,7 @@ def _layers(image: ImageNode) -> Iterator[_Branch]:
 def _base_text(base: BaseName | None) -> str:
     if base is None:
         return "(not named)"
-    return printable(f"{base.name}@{base.digest}" if base.digest and "@" not in base.name else base.name or base.digest)
+    return f"{base.name}@{base.digest}" if base.digest and "@" not in base.name else base.name or base.digest
 
 
 def _layer(layer: LayerNode, width: int) -> _Branch:
@@ -85,8 +85,8 @@ def _made_by(layer: LayerNode) -> str:
     origin = layer.origin
     if origin.tool:
         root = f" under {origin.root}" if origin.root else ""
-        return printable(f"{origin.tool} {origin.version}".strip() + root)
-    line = printable(origin.history) or "(no history)"
+        return f"{origin.tool} {origin.version}".strip() + root
+    line = origin.history or "(no history)"
     return line if len(line) <= _HISTORY_SHOWN else f"{line[: _HISTORY_SHOWN - 1]}…"
 
 
@@ -101,9 +101,9 @@ def _config(image: ImageNode) -> _Branch:
 def _value(key: str, value: Any) -> Iterator[_Branch]:
     if key in ("Env", "Labels", "ExposedPorts", "Volumes"):
         pairs = [f"{name}={item}" for name, item in sorted(value.items())] if key == "Labels" else list(value)
-        yield _Branch(key, [_Branch(printable(str(item))) for item in pairs])
+        yield _Branch(key, [_Branch(str(item)) for item in pairs])
     else:
-        yield _Branch(f"{key}  {printable(value if isinstance(value, str) else _compact(value))}")
+        yield _Branch(f"{key}  {value if isinstance(value, str) else _compact(value)}")
 
 
 def _compact(value: Any) -> str:
@@ -111,7 +111,7 @@ def _compact(value: Any) -> str:
 
 
 def _file(layer: LayerNode, entry: Entry) -> _Branch:
-    return _Branch(f"{format_size(entry.size):>9}  /{printable(entry.path)}  (layer {layer.number})")
+    return _Branch(f"{format_size(entry.size):>9}  /{entry.path}  (layer {layer.number})")
 
 
 def tree_json(tree: ImageTree, file_count: int) -> dict[str, Any]:

@@ -247,3 +247,4 @@ def test_names_are_cleaned_and_printed_safely() -> None:
     assert printable("a\x1b[31m\nb") == "a\\x1b[31m\\nb"
     assert printable("caf\udce9") == "caf\\xe9"
     assert printable("ünï") == "ünï"
+    assert printable("\ud800") == "\\ud800"
