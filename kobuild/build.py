@@ -23,7 +23,7 @@ from kobuild.image.blobs import Layer
 from kobuild.image.created import choose_created
 from kobuild.image.image import Image, ImageSet
 from kobuild.image.mutate import Addition, ConfigEdits, alike, append_layers, base_annotations, gather, with_config
-from kobuild.layers.plan import LayerPlan, LayerResult
+from kobuild.layers.plan import LayerPlan, LayerResult, Limits
 from kobuild.lock import Lock, LockedArtifact, LockedTool
 from kobuild.oci import annotations as keys
 from kobuild.oci.descriptor import Descriptor
@@ -119,6 +119,18 @@ def layer_plan(settings: Settings, tool: ToolSettings, epoch: int | None) -> Lay
         prioritized=settings.image.prioritized if settings.image.compression is Compression.ESTARGZ else (),
         epoch=epoch or 0,
         base_has_standard_dirs=settings.image.base != "scratch",
+        allow_devices=tool.devices,
+        allow_whiteouts=tool.whiteouts,
+        limits=_limits(tool),
+    )
+
+
+def _limits(tool: ToolSettings) -> Limits:
+    usual = Limits()
+    return Limits(
+        members=tool.max_members or usual.members,
+        total_bytes=tool.max_size or usual.total_bytes,
+        ratio=tool.max_ratio or usual.ratio,
     )
 
 

@@ -57,6 +57,8 @@ def _expect_tool(workshop: Workshop, lock: Lock, tool: ToolSettings, platform: P
         rename=tool.rename,
         compression=workshop.settings.image.compression,
         diff_id=made.diff_id if made is not None else None,
+        whiteouts=tool.whiteouts,
+        max_members=tool.max_members,
     )
 
 

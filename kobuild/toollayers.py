@@ -39,6 +39,10 @@ class ToolExpectation:
     compression: Compression = Compression.GZIP
     diff_id: Digest | None = None
     """Of the layer, where it is known from an earlier build of the same recipe."""
+    whiteouts: bool = False
+    """Whether it may delete files of the base."""
+    max_members: int | None = None
+    """The bound that the settings raise, if they do."""
 
 
 class Listing:
@@ -59,13 +63,13 @@ class Listing:
 
     def __call__(self, chunks: Iterator[bytes]) -> None:
         """Look at every entry of the tar in `chunks`; raises ArchiveError where it is no tar."""
-        reader = TarReader(chunks, self._place, sealed=True, max_members=_MAX_MEMBERS)
+        reader = TarReader(chunks, self._place, sealed=True, max_members=max(_MAX_MEMBERS, self._tool.max_members or 0))
         for member in reader:
             name = member.name.rstrip(b"/")
             if name in self._allowed:
                 continue
             self.members += 1
-            if _WHITEOUT.search(name):
+            if not self._tool.whiteouts and _WHITEOUT.search(name):
                 _note(self._whiteouts, name)
             if not name.startswith(self._prefix) or b".." in name.split(b"/"):
                 _note(self._strays, name)

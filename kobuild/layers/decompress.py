@@ -92,10 +92,10 @@ class _Counter:
         if self.given > limits.total_bytes:
             raise LimitExceeded(
                 f"read {self._place}: it holds more than {limits.total_bytes} bytes",
-                hint="raise the limit on total bytes if this archive is to be trusted",
+                hint="set max-size if this archive is to be trusted",
             )
         if self.given > limits.ratio_grace_bytes and self.given > self.taken * limits.ratio:
             raise LimitExceeded(
                 f"read {self._place}: {self.taken} bytes became {self.given}, more than {limits.ratio} for one",
-                hint="raise the limit on the ratio if this archive is to be trusted",
+                hint="set max-ratio if this archive is to be trusted",
             )

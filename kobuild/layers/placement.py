@@ -117,7 +117,7 @@ class Placer:
             raise LimitExceeded(
                 f"{self._place}: with member {show(name)} the layer has more than "
                 f"{self._plan.limits.total_bytes} bytes",
-                hint="raise the limit on total bytes if this archive is to be trusted",
+                hint="set max-size if this archive is to be trusted",
             )
         if member.mtime is None:
             member.mtime = self._plan.epoch
@@ -128,12 +128,13 @@ class Placer:
         if member.kind in b"346" and not self._plan.allow_devices:
             what = "fifo" if member.kind == b"6" else "device"
             raise UnsafeMember(
-                f"{self._place}: member {show(name)} is a {what}", hint="choose other members with `only`"
+                f"{self._place}: member {show(name)} is a {what}",
+                hint="choose other members with `only`, or take it with `devices = true`",
             )
         if _WHITEOUT.search(name) and not self._plan.allow_whiteouts:
             raise UnsafeMember(
                 f"{self._place}: member {show(name)} is a whiteout: it would delete files of the base",
-                hint="choose other members with `only`",
+                hint="choose other members with `only`, or take it with `whiteouts = true`",
             )
 
     def _check_symlink(self, member: Member, name: bytes, output: bytes) -> None:

@@ -49,7 +49,7 @@ class TarReader:
             if count > self._max_members:
                 raise LimitExceeded(
                     f"read {self._place}: more than {self._max_members} members, at {show(member.name)}",
-                    hint="raise the limit on members if this archive is to be trusted",
+                    hint="set max-members if this archive is to be trusted",
                 )
             self._member, self._name = member, member.name
             yield member

@@ -58,7 +58,7 @@ class ZipReader:
         if beyond or (total > limits.ratio_grace_bytes and total > packed * limits.ratio):
             raise LimitExceeded(
                 f"read {self._place}: at member {show(entry.name)} ({count} members, {total} bytes) a limit is passed",
-                hint="raise the limits on members, total bytes or the ratio if this archive is to be trusted",
+                hint="set max-members, max-size or max-ratio if this archive is to be trusted",
             )
 
     def _open(self, entry: ZipEntry) -> Member:

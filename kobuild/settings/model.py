@@ -52,6 +52,16 @@ class ToolSettings:
     """The sum that the user vouches for, for one-platform `url:` sources."""
     test: str = ""
     """A command that shows that the tool works in the image."""
+    devices: bool = False
+    """Whether devices and fifos are taken instead of refused."""
+    whiteouts: bool = False
+    """Whether `.wh.` names, which delete files of the base, are taken instead of refused."""
+    max_members: int | None = None
+    """The most members of the archive; None, here and below, is the layer engine's own bound."""
+    max_size: int | None = None
+    """The most bytes that the archive unpacks to."""
+    max_ratio: int | None = None
+    """The most bytes that come of each compressed byte."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,10 @@ from kobuild.settings import values
 from kobuild.settings.faults import Unfit, nearest, quoted
 from kobuild.settings.model import SourceSpec
 
-COMMON_KEYS: Final = ("source", "root", "only", "strip", "mode", "test")
+COMMON_KEYS: Final = (
+    *("source", "root", "only", "strip", "mode", "test"),
+    *("devices", "whiteouts", "max-members", "max-size", "max-ratio"),
+)
 """What a tool of any source may have."""
 URL_PLACEHOLDERS: Final = ("version", "tag", "os", "arch")
 

@@ -26,6 +26,11 @@ TOOL_KEYS: Final = (
     "checksums",
     "sha256",
     "test",
+    "devices",
+    "whiteouts",
+    "max-members",
+    "max-size",
+    "max-ratio",
 )
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -94,6 +99,11 @@ def _read_tool(table: Table, name: str, source: SourceSpec) -> ToolSettings:
         checksums=table.take("checksums", _sums_address, ""),
         sha256=table.take("sha256", values.sha256, ""),
         test=table.take("test", values.text, ""),
+        devices=table.take("devices", values.boolean, False),
+        whiteouts=table.take("whiteouts", values.boolean, False),
+        max_members=table.take("max-members", values.positive, None),
+        max_size=table.take("max-size", values.size, None),
+        max_ratio=table.take("max-ratio", values.positive, None),
     )
 
 

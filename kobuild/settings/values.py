@@ -13,6 +13,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from kobuild.errors import InvalidReference
 from kobuild.oci.reference import Reference, Registry
 from kobuild.settings.faults import Unfit, did_you_mean, quoted
+from kobuild.settings.quantities import parse_size
 from kobuild.settings.table import kind_of
 
 _PLACEHOLDER: Final = re.compile(r"\{([^{}]*)\}")
@@ -47,6 +48,22 @@ def natural(value: object) -> int:
     if value < 0:
         raise Unfit(f"must be 0 or more, not {value}")
     return value
+
+
+def positive(value: object) -> int:
+    """An integer of one or more."""
+    if natural(value) == 0:
+        raise Unfit("must be 1 or more, not 0", "leave it out for the default")
+    return natural(value)
+
+
+def size(value: object) -> int:
+    """A number of bytes above zero, from an integer or `2GB`."""
+    if isinstance(value, str):
+        return positive(parse_size(value))
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise Unfit(f"expected a size, got {kind_of(value)}", 'such as "2GB" or 512000000')
+    return positive(value)
 
 
 def boolean(value: object) -> bool:
