@@ -172,15 +172,19 @@ class TarReader:
         return show(self._name) if self._member else "the start"
 
     def _check_end(self) -> None:
-        """Read to the end: only zeros may follow the end mark, in any number."""
+        """Read to the end: only zeros may follow the end mark's first block, in any number."""
+        following = 0
         while self._position < len(self._chunk) or self._fill():
             rest = self._chunk[self._position :] if self._position else self._chunk
             self._position = len(self._chunk)
+            following += len(rest)
             if rest.count(0) != len(rest):
                 raise ArchiveError(
                     f"read {self._place}: there is data after the end of the archive",
                     hint="two archives joined into one file must be parted, or packed again",
                 )
+        if following < BLOCK_BYTES:
+            self.plain = False  # some readers insist on both blocks of the end mark
 
     def _take_extended(self, holder: Member) -> bytes:
         if not 0 <= holder.size <= _MAX_EXTENDED_BYTES:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -184,3 +186,28 @@ def test_names_of_programs() -> None:
 def test_standard_readers_read_gzip_layers() -> None:
     with tarfile.open(fileobj=io.BytesIO(make(make_tar_gz(ENTRIES), LayerPlan()).blob), mode="r:gz") as tar:
         assert tar.getnames() == ["tool", "tool/run", "tool/empty"]
+
+
+def test_every_format_is_made_where_isal_has_no_wheel() -> None:
+    script = """
+import sys
+sys.modules["isal"] = None
+from kobuild.layers import codecs
+from kobuild.layers.plan import LayerPlan
+from kobuild.oci.mediatypes import Compression
+from tests.support.archives import Entry, MemoryInput, make, make_tar_gz, make_zip
+assert not codecs.HAVE_ISAL
+entries = [Entry(f"m{number}", b"content" * number) for number in range(300)]
+for compression in Compression:
+    print(compression.value, make(make_tar_gz(entries), LayerPlan(root="/r", compression=compression)).result.diff_id)
+assert make(MemoryInput(make_zip([("a", b"x" * 9999, 0o100644)]))).read("a") == b"x" * 9999
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    entries = [Entry(f"m{number}", b"content" * number) for number in range(300)]
+    for line in done.stdout.splitlines():
+        compression, diff_id = line.split()
+        plan = LayerPlan(root="/r", compression=Compression(compression))
+        made = make(make_tar_gz(entries), plan).result
+        if plan.compression is not Compression.ESTARGZ:  # its tar holds the index, with offsets in the compressed bytes
+            assert str(made.diff_id) == diff_id
