@@ -66,7 +66,7 @@ class Workshop:
         )
 
 
-def _mirrors(settings: Settings) -> Mirrors:
+def find_mirrors(settings: Settings) -> Mirrors:
     """Where images are read from, as the settings have it."""
     return Mirrors.of(settings.sources.mirrors, only=settings.sources.mirrors_only)
 
@@ -88,7 +88,7 @@ def open_workshop(
             settings=settings,
             cache=Cache(cache_dir if cache_dir is not None else default_cache_dir()),
             transport=transport,
-            registry=RegistryClient(transport, mirrors=_mirrors(settings)),
+            registry=RegistryClient(transport, mirrors=find_mirrors(settings)),
             reporter=reporter,
             environ=environ,
             offline=offline,

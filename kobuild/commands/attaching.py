@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable
 
-from kobuild.commands.shared import print_json
+from kobuild.commands.output import print_json
 from kobuild.errors import UsageError
 from kobuild.explain.documents import Document, as_artifact
 from kobuild.explain.imagetree import ImageNode, ImageTree

@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from kobuild.commands.shared import open_cache, print_json
+from kobuild.commands.output import print_json
+from kobuild.commands.shared import open_cache
 from kobuild.errors import UsageError
 from kobuild.report import format_size, format_table, reporting
 from kobuild.settings.faults import Unfit

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from kobuild.commands.output import print_json, print_text
 from kobuild.commands.reading import (
     EXIT_NEWS,
     SHOWN_FILES,
@@ -12,10 +13,8 @@ from kobuild.commands.reading import (
     add_whole_option,
     asked_platforms,
     parse_count_or_none,
-    print_text,
 )
 from kobuild.commands.reading import reading as opened
-from kobuild.commands.shared import print_json
 from kobuild.explain.diffmarkdown import diff_markdown
 from kobuild.explain.diffview import diff_json, diff_text
 from kobuild.explain.imagediff import compare

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from kobuild.commands.reading import EXIT_NEWS, print_text, require_lock
-from kobuild.commands.shared import opened, print_json
+from kobuild.commands.output import print_json, print_text
+from kobuild.commands.reading import EXIT_NEWS, require_lock
+from kobuild.commands.shared import opened
 from kobuild.explain.outdated import find_news
 from kobuild.explain.outdatedview import news_json, news_text
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from kobuild.base import open_store
 from kobuild.errors import LockError, UsageError
@@ -18,10 +17,10 @@ from kobuild.lock import Lock, load
 from kobuild.oci.platforms import Platform
 from kobuild.oci.reference import Reference
 from kobuild.progress import Reporter
-from kobuild.registry import RegistryClient, RegistryStore
 from kobuild.report import reporting
-from kobuild.transport import Transport
-from kobuild.workshop import Workshop
+
+if TYPE_CHECKING:
+    from kobuild.workshop import Workshop
 
 EXIT_NEWS: Final = 4
 """Something differs, or something could move."""
@@ -44,19 +43,20 @@ class Reading:
 def reading(arguments: argparse.Namespace) -> Iterator[Reading]:
     """Open what the common options say, for the length of a block."""
     folder = Path(arguments.directory) if arguments.directory is not None else Path()
-    with reporting(quiet=arguments.quiet) as reporter:
-        transport = Transport(reporter=reporter, insecure_hosts=arguments.insecure_registry)
-        client = RegistryClient(transport)
+    with reporting(quiet=arguments.quiet) as reporter, ExitStack() as stack:
+        reached: list[Callable[[Reference], ImageStore]] = []
 
         def open_registry(reference: Reference) -> ImageStore:
             if arguments.offline:
                 raise UsageError(f"read {reference}: --offline forbids the network")
-            return RegistryStore(client, reference)
+            # What lies on this machine is read without the network's code being imported.
+            from kobuild.commands.reaching import reach  # noqa: PLC0415
 
-        try:
-            yield Reading(folder, reporter, partial(open_store, folder=folder, open_registry=open_registry))
-        finally:
-            transport.close()
+            if not reached:
+                reached.append(stack.enter_context(reach(arguments, folder, reporter)))
+            return reached[0](reference)
+
+        yield Reading(folder, reporter, partial(open_store, folder=folder, open_registry=open_registry))
 
 
 def add_platform_option(parser: argparse.ArgumentParser) -> None:
@@ -89,12 +89,6 @@ def parse_count(text: str) -> int:
 def parse_count_or_none(text: str) -> int:
     """A number from 0, for argparse."""
     return 0 if text == "0" else parse_count(text)
-
-
-def print_text(text: str) -> None:
-    """Write the result; a name that the terminal's encoding lacks is escaped."""
-    encoding = sys.stdout.encoding or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def require_lock(workshop: Workshop) -> Lock:

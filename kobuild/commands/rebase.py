@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from kobuild.commands.output import print_json
 from kobuild.commands.reading import EXIT_NEWS, require_lock
-from kobuild.commands.shared import opened, print_json, say
+from kobuild.commands.shared import opened, say
 from kobuild.lock import save
 from kobuild.push import choose_targets
 from kobuild.rebase import find_new_base, rebase

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from kobuild import github
-from kobuild.commands.shared import add_lock_options, opened, print_json, resolve_with, tell
+from kobuild.commands.output import print_json
+from kobuild.commands.shared import add_lock_options, opened, resolve_with, tell
+from kobuild.errors import NewsFound
 from kobuild.report import group
 from kobuild.resolve import Resolution, ResolveOptions
 from kobuild.workshop import Workshop
@@ -31,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     with opened(arguments) as workshop:
         with group("Resolve the pins", quiet=arguments.quiet):
-            resolution = resolve_with(workshop, options)
+            resolution = _resolve(arguments, workshop, options)
         path = workshop.settings.lock_path
         table = _markdown(arguments, workshop, resolution)
     tell(arguments, "\n".join(map(str, (*resolution.changes, _last_line(resolution, path)))))
@@ -42,6 +44,16 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(path)
     return 0
+
+
+def _resolve(arguments: argparse.Namespace, workshop: Workshop, options: ResolveOptions) -> Resolution:
+    """Resolve; what --check finds is told to machines too, before it ends the run."""
+    try:
+        return resolve_with(workshop, options)
+    except NewsFound as news:
+        if arguments.json:
+            print_json({"lock": str(workshop.settings.lock_path), "written": False, "changes": list(news.changes)})
+        raise
 
 
 def _markdown(arguments: argparse.Namespace, workshop: Workshop, resolution: Resolution) -> str:

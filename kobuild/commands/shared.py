@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from kobuild import github, report
 from kobuild.base import resolve_base
 from kobuild.build import Build
+from kobuild.commands.output import print_json
 from kobuild.errors import KobuildError, UsageError
 from kobuild.lock import Lock
 from kobuild.oci.digest import Digest
@@ -124,11 +123,6 @@ def tell(arguments: argparse.Namespace, text: str) -> None:
     """Write a closing word to standard error, once no bars move any more."""
     if not arguments.quiet:
         report.say(text)
-
-
-def print_json(value: Mapping[str, Any]) -> None:
-    """Write a result for machines to standard output."""
-    print(json.dumps(value, indent=2))
 
 
 def resolve_with(workshop: Workshop, options: ResolveOptions) -> Resolution:

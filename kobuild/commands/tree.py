@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from kobuild.commands.output import print_json, print_text
 from kobuild.commands.reading import (
     SHOWN_FILES,
     WHERE,
@@ -11,10 +12,8 @@ from kobuild.commands.reading import (
     add_whole_option,
     asked_platforms,
     parse_count,
-    print_text,
 )
 from kobuild.commands.reading import reading as opened
-from kobuild.commands.shared import print_json
 from kobuild.explain.imagetree import inspect_image
 from kobuild.explain.treeview import tree_json, tree_text
 

@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from kobuild.commands.shared import add_platform_option, chosen_platforms, opened, print_json, tell
+from kobuild.commands.output import print_json
+from kobuild.commands.shared import add_platform_option, chosen_platforms, opened, tell
 from kobuild.errors import LockError
 from kobuild.expectations import expect, open_subject, rebuild
 from kobuild.lock import Lock, load

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,3 +46,25 @@ def test_inspect_a_pushed_image(
     client.push(gather([tool_image(base_image(), [tool("go", "1.2", [Entry("go/bin/go", b"12345")])])]), [reference])
     assert cli.main(["inspect", str(reference)]) == 0
     assert f"docker://{reference}" in capsys.readouterr().out
+
+
+def test_mirrors_of_the_settings_count_where_there_are_some(
+    registry: DockerRegistry, client: RegistryClient, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mirrored = Reference.parse(f"{registry.host}/mirror/team/tool:1")
+    client.push(gather([tool_image(base_image(), [tool("go", "1.2", [Entry("go/bin/go", b"12345")])])]), [mirrored])
+    settings = f'[image]\nbase = "scratch"\n[sources.mirrors]\n"registry.test" = ["{registry.host}/mirror"]\n'
+    (tmp_path / "kobuild.toml").write_text(settings + '[tools.go]\nsource = "go"\n')
+    assert cli.main(["inspect", "-q", "-C", str(tmp_path), "registry.test/team/tool:1"]) == 0
+    assert "go 1.2 under /usr/local" in capsys.readouterr().out
+    (tmp_path / "kobuild.toml").write_text("broken")
+    assert cli.main(["inspect", "-q", "-C", str(tmp_path), str(mirrored)]) == 0
+    assert "cannot be read, so that no mirrors" in capsys.readouterr().err
+
+
+def test_what_lies_here_is_read_without_the_network_s_code(tmp_path: Path) -> None:
+    layout_of(tmp_path / "out", base_image())
+    code = "import sys; from kobuild import cli; cli.main(sys.argv[1:]); print('requests' in sys.modules)"
+    command = [sys.executable, "-c", code, "inspect", "-q", f"oci:{tmp_path}/out"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3])
+    assert done.stdout.splitlines()[-1] == "False"
