@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -43,7 +44,7 @@ class MemberReader(Protocol):
 
 def open_archive(source: ArchiveInput, plan: LayerPlan, stack: ExitStack) -> MemberReader:
     """Open `source` for one pass; `stack` closes it. Raises ArchiveError for what cannot be unpacked."""
-    raw = stack.enter_context(source.stream())
+    raw = stack.enter_context(open_stream(source))
     head, chunks = peek(read_chunks(raw))
     if not head:
         raise TruncatedArchive(f"read {source.name}: it is empty")
@@ -60,6 +61,22 @@ def open_archive(source: ArchiveInput, plan: LayerPlan, stack: ExitStack) -> Mem
     if is_tar(inner_head, source.name):
         return _open_tar(unpacked, source, plan, sealed=True)
     return _open_compressed(head, unpacked, source, plan, packing)
+
+
+@contextlib.contextmanager
+def open_stream(source: ArchiveInput) -> Iterator[Readable]:
+    """The source's bytes; where they turn out damaged, they are read to their end.
+
+    So the source can tell whether they are what was promised: a broken download is named as one, not as a broken archive.
+    """
+    with source.stream() as raw:
+        try:
+            yield raw
+        except ArchiveError as error:
+            if type(error) in (ArchiveError, TruncatedArchive):
+                while raw.read(_READ_BYTES):
+                    pass
+            raise
 
 
 def read_member(source: ArchiveInput, plan: LayerPlan, name: bytes) -> Iterator[Buffer]:

@@ -13,7 +13,7 @@ from typing import Final
 
 from kobuild.layers.decompress import decompress
 from kobuild.layers.magic import Packing, sniff
-from kobuild.layers.opening import is_tar, peek, read_chunks
+from kobuild.layers.opening import is_tar, open_stream, peek, read_chunks
 from kobuild.layers.placement import Placer
 from kobuild.layers.plan import ArchiveInput, LayerPlan, LayerResult
 from kobuild.layers.tarreader import TarReader
@@ -45,7 +45,7 @@ def keep_bytes(source: ArchiveInput, plan: LayerPlan, sink: Writable) -> LayerRe
     """Copy the archive to the sink as the layer; None, and nothing written, where it is not one as it stands."""
     padding: list[bool] = []
     with ExitStack() as stack:
-        raw = stack.enter_context(source.stream())
+        raw = stack.enter_context(open_stream(source))
         head, chunks = peek(read_chunks(raw))
         packing = _PACKINGS[plan.compression]
         if not head or sniff(head) is not packing:

@@ -1,20 +1,24 @@
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import io
 import subprocess
 import sys
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from kobuild.errors import ArchiveError, TruncatedArchive
+from kobuild.errors import ArchiveError, DigestMismatch, SizeMismatch, TruncatedArchive
 from kobuild.layers import codecs
 from kobuild.layers.magic import Packing, is_executable, sniff
 from kobuild.layers.plan import LayerPlan
+from kobuild.oci.digest import Digest
 from kobuild.oci.mediatypes import Compression
+from kobuild.streams import Readable, VerifyingReader
 from tests.support.archives import COMPRESS, MTIME, Entry, MemoryInput, folder, make, make_tar, make_tar_gz
 
 ENTRIES = [folder("tool"), Entry("tool/run", b"#!/bin/sh\n" * 400, mode=0o755), Entry("tool/empty")]
@@ -186,6 +190,31 @@ def test_names_of_programs() -> None:
 def test_standard_readers_read_gzip_layers() -> None:
     with tarfile.open(fileobj=io.BytesIO(make(make_tar_gz(ENTRIES), LayerPlan()).blob), mode="r:gz") as tar:
         assert tar.getnames() == ["tool", "tool/run", "tool/empty"]
+
+
+class Promised(MemoryInput):
+    """A source that knows what its bytes should be, as a download does."""
+
+    promised = Digest.of(make_tar_gz(ENTRIES))
+
+    @contextlib.contextmanager
+    def stream(self) -> Iterator[Readable]:
+        with super().stream() as raw:
+            yield VerifyingReader(raw, digest=self.promised, size=len(make_tar_gz(ENTRIES)), place=self.name)
+
+
+@pytest.mark.parametrize("plan", [PLAIN, LayerPlan(base_has_standard_dirs=False)])
+def test_a_broken_download_is_named_as_one(plan: LayerPlan) -> None:
+    good = make_tar_gz(ENTRIES)
+    assert make(Promised(good), plan).result.members == 3
+    for position in range(2, len(good), 5):
+        bad = bytearray(good)
+        bad[position] ^= 0x55
+        with pytest.raises(DigestMismatch):
+            make(Promised(bytes(bad)), plan)
+    for length in (10, 100, len(good) - 1):
+        with pytest.raises(SizeMismatch):
+            make(Promised(good[:length]), plan)
 
 
 def test_every_format_is_made_where_isal_has_no_wheel() -> None:
