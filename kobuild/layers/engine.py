@@ -84,6 +84,7 @@ class _Maker:
             uncompressed_size=writer.uncompressed_size,
             members=self._placer.members,
             newest_mtime=self._placer.newest_mtime,
+            landing=self._placer.landing(),
             annotations=writer.annotations,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import posixpath
 import re
 from collections.abc import Sequence
 from typing import Final
@@ -57,6 +58,12 @@ def climbs(folder: bytes, target: bytes) -> bool:
         elif part not in (b"", b"."):
             depth += 1
     return False
+
+
+def lead(path: bytes, target: bytes) -> bytes:
+    """Where a symlink at `path` with that target leads, as a clean name; links on the way are not looked at."""
+    folder = path.rpartition(b"/")[0]
+    return posixpath.normpath(posixpath.join(b"/" + folder, target)).strip(b"/")
 
 
 def compile_glob(pattern: str) -> re.Pattern[bytes]:

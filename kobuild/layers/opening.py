@@ -67,7 +67,7 @@ def open_archive(source: ArchiveInput, plan: LayerPlan, stack: ExitStack) -> Mem
 def open_stream(source: ArchiveInput) -> Iterator[Readable]:
     """The source's bytes; where they turn out damaged, they are read to their end.
 
-    So the source can tell whether they are what was promised: a broken download is named as one, not as a broken archive.
+    So the source can tell whether they are what was promised: a broken download is named as one.
     """
     with source.stream() as raw:
         try:

@@ -10,34 +10,27 @@ The rules, each with its reason:
 - Symlinks are kept letter by letter: relative ones mean the same after re-rooting, absolute ones are absolute in the
   image.
 - The directories that lead to the root, and with a base the standard ones, get no entry: it would replace the base's
-  attributes, or its link (image-spec, layer.md, "Applying Changesets").
+  attributes, or its link (image-spec, layer.md, "Applying Changesets"). Neither do others that the plan says the base has.
+- What would land below a link of the base is moved to where the link leads, since some runtimes unpack a layer without
+  those below it. A relative link that is moved so still leads where it led.
 """
 
 from __future__ import annotations
 
+import posixpath
 import re
 from dataclasses import dataclass
 from typing import Final
 
 from kobuild.errors import ArchiveError, LimitExceeded, UnsafeMember
+from kobuild.layers.landing import STANDARD_DIRS, find_landing
 from kobuild.layers.members import DIRECTORY, HARD_LINK, REGULAR, SYMLINK, Member, show
-from kobuild.layers.names import Selection, clean_name, climbs, strip_parts
+from kobuild.layers.names import Selection, clean_name, climbs, lead, strip_parts
 from kobuild.layers.plan import LayerPlan
-
-STANDARD_DIRS: Final = frozenset(
-    (
-        b"bin boot dev etc home lib lib32 lib64 libx32 media mnt opt proc root run sbin srv sys tmp usr var "
-        b"usr/bin usr/games usr/include usr/lib usr/lib32 usr/lib64 usr/libexec usr/libx32 usr/local usr/sbin "
-        b"usr/share usr/src usr/share/doc usr/share/man usr/local/bin usr/local/etc usr/local/games "
-        b"usr/local/include usr/local/lib usr/local/lib64 usr/local/libexec usr/local/sbin usr/local/share "
-        b"usr/local/src usr/local/man usr/local/share/man etc/opt "
-        b"var/cache var/lib var/local var/lock var/log var/mail var/opt var/run var/spool var/tmp"
-    ).split()
-)
-"""Directories that a base other than `scratch` has, as the Filesystem Hierarchy Standard names them."""
 
 _WHITEOUT: Final = re.compile(rb"(?:\A|/)\.wh\.")
 _FILE: Final = 0
+_DIRECTORY_BIT: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +51,9 @@ class Placer:
         self._selection = Selection(plan.only, place)
         root = plan.root.strip("/")
         self._prefix = clean_name(root.encode(), place) + b"/" if root else b""
-        self._skipped = STANDARD_DIRS if plan.base_has_standard_dirs else frozenset()
+        kept = frozenset(map(_encode, plan.base_directories))
+        self._skipped = STANDARD_DIRS | kept if plan.base_has_standard_dirs else kept
+        self._moved = {_encode(path): _encode(place) for path, place in plan.moved}
         self._filters = bool(plan.only) or plan.strip > 0
         self._folders: dict[bytes, dict[bytes, int]] = {b"": {}}
         self._dropped: dict[bytes, int] = {}
@@ -80,6 +75,9 @@ class Placer:
         self._check_kind(member, name)
         output = self._prefix + rest if self._prefix else rest
         kind = member.kind
+        if self._moved and self._is_the_bases(member, name, output):
+            self.plain = False
+            return None
         borrowed = None
         if kind == HARD_LINK:
             borrowed = self._aim_hard_link(member, name)
@@ -88,6 +86,8 @@ class Placer:
         elif kind == DIRECTORY and output in self._skipped:
             self.plain = False
             return None
+        if self._moved:
+            output = self._move(output)
         member.name = output
         if output != original and (kind != DIRECTORY or output + b"/" != original):
             self.plain = False
@@ -102,6 +102,31 @@ class Placer:
     def finish(self) -> None:
         """Raise MissingMember for a pattern of `only` that took nothing."""
         self._selection.check()
+
+    def landing(self) -> tuple[str, ...]:
+        """What of the base must be looked up before the layer can be kept; see `landing.find_landing`."""
+        return find_landing(self._folders, _DIRECTORY_BIT) if self._plan.base_has_standard_dirs else ()
+
+    def _is_the_bases(self, member: Member, name: bytes, output: bytes) -> bool:
+        """Whether the member is a link of the base once more, or its directory; raises UnsafeMember for what differs."""
+        place = self._moved.get(output)
+        if place is None or member.kind == DIRECTORY:
+            return place is not None
+        if member.kind == SYMLINK:
+            target = lead(output, member.link)
+            if self._moved.get(target, target) == place:
+                return True
+        raise UnsafeMember(
+            f"{self._place}: member {show(name)} would replace {show(b'/' + output)}, which in the base leads to "
+            f"{show(b'/' + place)}",
+            hint=f"leave it out with `only`, or choose another root, such as {show(b'/' + place)}",
+        )
+
+    def _move(self, output: bytes) -> bytes:
+        """Where the path is when the base's links have been followed."""
+        folder, _, base = output.rpartition(b"/")
+        place = self._moved.get(folder)
+        return output if place is None else place + b"/" + base if place else base
 
     def _drop(self, member: Member, name: bytes) -> None:
         self.plain = False
@@ -145,12 +170,15 @@ class Placer:
             return
         if climbs(name.rpartition(b"/")[0], target) or climbs(output.rpartition(b"/")[0], target):
             raise UnsafeMember(f"{self._place}: the link {show(name)} to {show(target)} would leave its root")
+        if self._moved and b".." in target.split(b"/") and (moved := self._move(output)) != output:
+            led = lead(output, target)
+            member.link = posixpath.relpath(b"/" + self._move(led), b"/" + moved.rpartition(b"/")[0])
 
     def _aim_hard_link(self, member: Member, name: bytes) -> bytes | None:
         """Re-root the link's target; the archive name to borrow content from where the target was left out."""
         target = clean_name(member.link, f"{self._place}, hard link {show(name)}")
         rest = strip_parts(target, self._plan.strip)
-        output = self._prefix + rest if rest else b""
+        output = self._move(self._prefix + rest) if rest else b""
         found = self._lookup(output) if output else None
         if found is not None and (found == _FILE or found & 1):
             self.plain = self.plain and member.link == output
@@ -168,7 +196,7 @@ class Placer:
         member.kind = REGULAR
         member.link = b""
         member.size = size
-        self._adopted[target] = self._prefix + strip_parts(name, self._plan.strip)
+        self._adopted[target] = self._move(self._prefix + strip_parts(name, self._plan.strip))
         return target
 
     def _lookup(self, output: bytes) -> int | None:
@@ -226,4 +254,8 @@ def _mark(member: Member) -> int:
         member.link,
         frozenset((member.records or {}).items()),
     )
-    return hash(attributes) << 2 | 2 | (member.kind == SYMLINK)
+    return hash(attributes) << 2 | _DIRECTORY_BIT | (member.kind == SYMLINK)
+
+
+def _encode(path: str) -> bytes:
+    return path.encode("utf-8", "surrogateescape")

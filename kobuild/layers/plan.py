@@ -114,6 +114,11 @@ class LayerPlan:
     allow_whiteouts: bool = False
     """Take `.wh.` names, which delete files of the layers below, instead of refusing them."""
     limits: Limits = field(default_factory=Limits)
+    moved: tuple[tuple[str, str], ...] = ()
+    """Directories of the layer that lie at or below links of the base, each with where it really is; no slashes at the
+    ends. Every directory is named, not only the uppermost."""
+    base_directories: tuple[str, ...] = ()
+    """Directories of the layer that the base has: they get no entry, so that the base's attributes stay."""
 
     def recipe(self, source_sha256: str) -> str:
         """A hex key for all that decides the layer's bytes: the source's sha256, this plan and the format's version."""
@@ -131,6 +136,8 @@ class LayerPlan:
             "standard_dirs": self.base_has_standard_dirs,
             "devices": self.allow_devices,
             "whiteouts": self.allow_whiteouts,
+            "moved": self.moved,
+            "base_directories": self.base_directories,
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -152,6 +159,8 @@ class LayerResult:
     """Seconds since 1970 of the newest member that has a time of its own; None where none has."""
     annotations: Mapping[str, str] = field(default_factory=dict)
     """What belongs on the layer's descriptor."""
+    landing: tuple[str, ...] = ()
+    """Paths that must be looked up in the base, and the plan fitted to them, before the layer may be put on one."""
 
     def to_json(self) -> dict[str, Any]:
         """As a record for the cache."""
@@ -163,6 +172,7 @@ class LayerResult:
             "members": self.members,
             "newest_mtime": self.newest_mtime,
             "annotations": dict(self.annotations),
+            "landing": list(self.landing),
         }
 
     @classmethod
@@ -178,6 +188,7 @@ class LayerResult:
                 members=int(record["members"]),
                 newest_mtime=None if newest is None else int(newest),
                 annotations={str(key): str(value) for key, value in record["annotations"].items()},
+                landing=tuple(str(path) for path in record["landing"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise MalformedDocument(f"not a layer record: {error!r}") from error

@@ -73,6 +73,7 @@ def keep_bytes(source: ArchiveInput, plan: LayerPlan, sink: Writable) -> LayerRe
         uncompressed_size=tar_hash.size,
         members=placer.members,
         newest_mtime=placer.newest_mtime,
+        landing=placer.landing(),
     )
 
 
