@@ -99,12 +99,12 @@ def resolve(
     _check_names(settings, options)
     known = old or Lock()
     with ThreadPoolExecutor(max_workers=_WORKERS, thread_name_prefix="kobuild-resolve") as pool:
-        base = pool.submit(_resolve_base, settings, known.base, options, base_resolver)
-        tools = {
-            tool.name: pool.submit(_resolve_tool, tool, known.tools.get(tool.name), settings, options, context)
-            for tool in settings.tools
-        }
         try:
+            base = pool.submit(_resolve_base, settings, known.base, options, base_resolver)
+            tools = {
+                tool.name: pool.submit(_resolve_tool, tool, known.tools.get(tool.name), settings, options, context)
+                for tool in settings.tools
+            }
             _raise_failures([(BASE, base), *((f"tools.{name}", job) for name, job in tools.items())])
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)

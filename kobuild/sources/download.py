@@ -296,8 +296,8 @@ def fetch_all(artifacts: Sequence[Artifact], context: SourceContext) -> list[Fet
     """Have all the files in the cache, several at a time; raises the first error, and stops the others."""
     group = _Group(context)
     with ThreadPoolExecutor(max_workers=_WORKERS, thread_name_prefix="kobuild-fetch") as pool:
-        jobs = [pool.submit(group.have, artifact) for artifact in artifacts]
         try:
+            jobs = [pool.submit(group.have, artifact) for artifact in artifacts]
             done, _ = wait(jobs, return_when=FIRST_EXCEPTION)
             for job in done:
                 job.result()

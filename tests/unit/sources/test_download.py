@@ -469,10 +469,13 @@ def test_an_interrupt_ends_all_and_leaves_no_blob(upstream: Upstream, context: S
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"begun\n"
-        while not _partials(context):
-            os.sched_yield()
-        process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=20)
+        try:
+            while not _partials(context) and process.poll() is None:
+                os.sched_yield()
+            process.send_signal(signal.SIGINT)
+            _, stderr = process.communicate(timeout=20)
+        finally:
+            process.kill()
     assert process.returncode == -signal.SIGINT
     assert stderr.rstrip().endswith(b"KeyboardInterrupt")
     assert _blobs(context) == []
