@@ -107,7 +107,7 @@ def push_large(
     proxy: FaultProxy, name: str, plan: Callable[[str, int], Break | None]
 ) -> tuple[Image, PushResult, RecordingReporter]:
     """Push a layer of several chunks; `plan` sees each request that writes it, and its number."""
-    data = random.Random(1).randbytes(5 * 1024 * 1024)  # noqa: S311  # test data
+    data = random.Random(1).randbytes(1280 * 1024)  # noqa: S311  # test data
     image = make_image([make_layer(make_tar({"big/": b"", "big/file": data}))])
     writes = itertools.count(1)
 
@@ -126,7 +126,7 @@ def push_large(
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "CHUNK_BYTES", 1024 * 1024)
+    monkeypatch.setattr(sessions, "CHUNK_BYTES", 256 * 1024)
 
 
 @pytest.mark.usefixtures("small_chunks")
