@@ -6,4 +6,10 @@ imagediff       two images or locks, compared (`diff`)
 ├── listing     the files of one layer: from its table of contents, or else from its tar
 │   └── toc     eStargz's and zstd:chunked's tables of contents, read by ranges
 └── origins     what made each layer
+outdated        what could move (`outdated`)
+sbom            bills of materials (`sbom`): materials (the facts), purls, spdxbom, cyclonedxbom
+provenance      how an image was made (`provenance`)
+documents       what all of these become when they are attached to an image
+
+Modules that end with `view`, and `diffmarkdown`, say it to a person or a machine.
 """
