@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kobuild.errors import LockError
@@ -91,6 +91,7 @@ def _locks(draw: st.DrawFn) -> Lock:
     return Lock(draw(st.none() | base), tools)
 
 
+@settings(deadline=None)
 @given(_locks())
 def test_what_is_written_is_read_back(lock: Lock) -> None:
     data = dump(lock)
@@ -154,6 +155,7 @@ def test_bytes_that_are_no_text_say_where() -> None:
         parse(b"# x\n\xff\n", PATH)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_lock_or_a_lock_error(data: bytes) -> None:
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kobuild.errors import NoMatchingAsset, ResolveError
@@ -153,6 +153,7 @@ def test_the_tool_is_found_by_itself(
     assert _pick(names, platform, tool, version) == expected
 
 
+@settings(deadline=None)
 @given(st.permutations(RIPGREP), st.sampled_from([AMD64, ARM64, X86]))
 def test_the_listing_s_order_decides_nothing(names: list[str], platform: Platform) -> None:
     assert _pick(names, platform, "rg", "14.1.1") == _pick(RIPGREP, platform, "rg", "14.1.1")

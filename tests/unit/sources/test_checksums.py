@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kobuild.errors import FetchError
@@ -50,6 +50,7 @@ def test_a_bare_sum_among_others_vouches_for_nothing() -> None:
         find_sum(f"{ONE}\n{TWO}  another\n".encode(), "tool", "sums")
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes_are_read_or_skipped(data: bytes) -> None:
     assert all(len(value) == 64 for value in parse_checksums(data).values())

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kobuild.errors import DigestMismatch, ResolveError
@@ -134,6 +134,7 @@ _NAMES = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_siz
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(_NAMES, st.binary(max_size=9), max_size=4), st.dictionaries(_NAMES, st.binary(max_size=9)))
 def test_two_trees_share_a_digest_only_when_they_are_the_same(
     tmp_path_factory: pytest.TempPathFactory, one: dict[str, bytes], two: dict[str, bytes]

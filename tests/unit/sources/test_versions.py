@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from packaging.version import Version
 
@@ -56,6 +56,7 @@ _SUFFIXES = st.sampled_from(["", "rc1", "a2", "b3", ".post1"])
 _PREFIXES = st.sampled_from(["", "v", "go", "jq-", "release-", "tool/v", "@scope/tool@"])
 
 
+@settings(deadline=None)
 @given(_PREFIXES, _RELEASES, _SUFFIXES)
 def test_any_prefix_gives_the_version_back(prefix: str, release: str, suffix: str) -> None:
     tag = parse_tag(prefix + release + suffix)
@@ -65,6 +66,7 @@ def test_any_prefix_gives_the_version_back(prefix: str, release: str, suffix: st
     assert tag.text.endswith(tag.number)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(_RELEASES, _SUFFIXES).map("".join), min_size=1, max_size=8), st.randoms(use_true_random=False)
 )
