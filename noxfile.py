@@ -1,4 +1,4 @@
-"""The project's sessions: `resolve`, `build`, `push` and `verify` are the tool; the rest keep it right.
+"""The project's sessions: `resolve`, `build`, `push`, `verify`, `matrix` and `index` are the tool.
 
 nox                       lint, types and tests
 nox -s build -- --locked  arguments after `--` go to the command
@@ -61,7 +61,8 @@ def kobuild(session: nox.Session, command: str) -> None:
         session.run(sys.executable, "-m", "virtualenv", "--quiet", str(environment), external=True, silent=True)
     wanted = requirements()
     if is_stale(environment, wanted):
-        session.run(str(python), "-m", "pip", "install", "--quiet", *wanted, external=True)
+        pip = [str(python), "-m", "pip", "install", "--quiet"]
+        session.run(*pip, *wanted, external=True, stdout=sys.stderr)
         confirm(environment)
     # By default nox mixes both streams; the result on standard output is for machines.
     session.run(str(python), "-m", "kobuild", command, *session.posargs, external=True, stderr=None)
@@ -89,6 +90,18 @@ def push(session: nox.Session) -> None:
 def verify(session: nox.Session) -> None:
     """Check an image against kobuild.toml and kobuild.lock."""
     kobuild(session, "verify")
+
+
+@nox.session(tags=["kobuild"], venv_backend="none")
+def matrix(session: nox.Session) -> None:
+    """Print the jobs of many images, for a workflow's matrix."""
+    kobuild(session, "matrix")
+
+
+@nox.session(tags=["kobuild"], venv_backend="none")
+def index(session: nox.Session) -> None:
+    """Join images that were pushed by digest under their tags."""
+    kobuild(session, "index")
 
 
 @nox.session
@@ -125,3 +138,13 @@ def bench(session: nox.Session) -> None:
     """Measure kobuild beside whichever peers are on PATH."""
     install(session, "test")  # the servers that it measures against are the tests' own
     session.run("python", "-m", "bench", *session.posargs)
+
+
+@nox.session
+def constraints(session: nox.Session) -> None:
+    """Renew the versions that the action installs: the newest of what nox and kobuild ask for."""
+    session.install("nox", "virtualenv", "hatchling", str(ROOT))
+    frozen = session.run("python", "-m", "pip", "freeze", silent=True, log=False) or ""
+    kept = [line for line in frozen.splitlines() if not line.lower().startswith("kobuild")]
+    head = "# What the action installs, at versions that were tested together; `nox -s constraints` renews it."
+    (ROOT / ".github" / "constraints.txt").write_text("\n".join([head, *kept, ""]))

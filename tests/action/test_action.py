@@ -1,112 +1,131 @@
-"""The action, run as a runner runs it: the shell step of `action.yml` itself, with the runner's variables."""
+"""The action, run as a runner runs it: the steps of `action.yml` itself, against a real registry."""
 
 from __future__ import annotations
 
-import importlib.util
-import os
+import json
 import re
-import subprocess
-import sys
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import pytest
+import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.action.conftest import ROOT, write_project
+from tests.support.registry import PASSWORD, USERNAME, DockerRegistry, run_registry
+from tests.support.runner import Runner
+
 ACTION = ROOT / "action.yml"
 
 
 @pytest.fixture(scope="module")
-def helper() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("action_helper", ROOT / ".github" / "action_helper.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def document() -> dict[str, Any]:
+    read: dict[str, Any] = yaml.safe_load(ACTION.read_text())
+    return read
 
 
-def test_inputs_become_arguments_of_one_command(helper: ModuleType) -> None:
-    environ = {
-        "KOBUILD_ACTION_COMMAND": "push",
-        "KOBUILD_ACTION_FILE": "images/ci.toml",
-        "KOBUILD_ACTION_TAGS": "v1\n\n latest \n",
-        "KOBUILD_ACTION_TARGET": "ghcr.io/a/b:x",
-        "KOBUILD_ACTION_PLATFORMS": "linux/amd64\nlinux/arm64",
-        "KOBUILD_ACTION_LOCKED": "true",
-    }
-    assert helper.arguments(environ) == [
-        "push",
-        "--json",
-        "--directory=.",
-        "--file=images/ci.toml",
-        "--locked",
-        "--platform=linux/amd64",
-        "--platform=linux/arm64",
-        "--target=ghcr.io/a/b:x",
-        "--tag=v1",
-        "--tag=latest",
-    ]
+def test_inputs_reach_the_shell_through_the_environment_alone(document: dict[str, Any]) -> None:
+    steps = [step for step in document["runs"]["steps"] if "run" in step]
+    assert steps
+    assert not any("${{" in step["run"] for step in steps)
+    *_, last = steps
+    passed = {match for value in last["env"].values() for match in re.findall(r"inputs\.([a-z-]+)", str(value))}
+    assert passed | {"cache", "python"} == set(document["inputs"])
 
 
-@pytest.mark.parametrize("text", ["rm -rf /", "$(id)", "build; id", "--help", "\n::set-output name=x::y"])
-def test_a_command_that_is_none_is_refused(helper: ModuleType, text: str) -> None:
-    with pytest.raises(ValueError, match="expected one of resolve, build, push, verify"):
-        helper.arguments({"KOBUILD_ACTION_COMMAND": text})
+def test_every_other_action_is_pinned_by_its_commit() -> None:
+    files = [ACTION, *(ROOT / ".github" / "workflows").glob("*.yml"), *(ROOT / "examples" / "workflows").glob("*.yml")]
+    for path in files:
+        for used, rest in re.findall(r"^\s*(?:- )?uses: (\S+)(.*)$", path.read_text(), re.MULTILINE):
+            if used != "./":
+                assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", used), f"{path.name}: {used}"
+                assert re.fullmatch(r" # v[\d.]+", rest), f"{path.name}: {used} has no version beside it"
 
 
-@pytest.mark.parametrize("text", ["$(touch pwned)", "`id`", '"; id; "', "--upgrade", "a b"])
-def test_hostile_inputs_stay_one_argument(helper: ModuleType, text: str) -> None:
-    arguments = helper.arguments({"KOBUILD_ACTION_COMMAND": "push", "KOBUILD_ACTION_TAGS": text})
-    assert arguments[-1] == f"--tag={text}"
+def test_a_build_gives_its_outputs(runner: Runner) -> None:
+    write_project(runner.workspace)
+    ran = runner.run(command="build")
+    assert ran.code == 0, ran.log
+    outputs = ran.outputs
+    assert re.fullmatch(r"sha256:[0-9a-f]{64}", outputs["digest"])
+    assert outputs["image"] == f"oci:dist/image@{outputs['digest']}"
+    assert re.fullmatch(r"sha256:[0-9a-f]{64}", outputs["image-id"])
+    assert (outputs["changed"], json.loads(outputs["versions"])) == ("true", {"hello": ""})
+    assert (Path(outputs["layout"]) / "index.json").is_file()
+    assert json.loads(outputs["result"])["digest"] == outputs["digest"]
+    assert "### oci:dist/image" in ran.summary
+    setup, cache = ran.used
+    assert setup.action.startswith("actions/setup-python@")
+    assert setup.inputs == {"python-version": "3.13", "update-environment": "false"}
+    assert cache.inputs["path"] == str(runner.temporary / "kobuild-cache")
+    assert (runner.temporary / "kobuild-cache" / "blobs").is_dir()
+    again = runner.run(command="build", cache="false", python="")
+    assert again.outputs["digest"] == outputs["digest"]
+    assert (again.outputs["changed"], again.used) == ("false", [])
 
 
-def test_outputs_cannot_be_forged_by_a_value(helper: ModuleType, tmp_path: Path) -> None:
-    file = tmp_path / "output"
-    helper.write_outputs(file, {"image": "x\nEOF\ndigest=forged", "digest": "sha256:1"})
-    blocks = re.findall(r"^(\w+)<<(kobuild-[0-9a-f]{32})\n(.*?)\n\2$", file.read_text(), re.MULTILINE | re.DOTALL)
-    assert [(name, value) for name, _, value in blocks] == [
-        ("image", "x\nEOF\ndigest=forged"),
-        ("digest", "sha256:1"),
-    ]
+def test_the_whole_flow_logs_in_pushes_and_verifies(runner: Runner, tmp_path: Path) -> None:
+    with run_registry(tmp_path / "registry", htpasswd=True) as registry:
+        write_project(runner.workspace / "my images", host=registry.host)
+        ran = runner.run(
+            command="all",
+            working_directory="my images",
+            tags="v1\nv1.2",
+            output="oci:out",
+            registry=registry.host,
+            username=USERNAME,
+            password=PASSWORD,
+        )
+        assert ran.code == 0, ran.log
+        outputs = ran.outputs
+        assert outputs["tags"].splitlines() == [f"{registry.host}/team/app:v1", f"{registry.host}/team/app:v1.2"]
+        assert outputs["image"] == f"{registry.host}/team/app:v1@{outputs['digest']}"
+        assert (outputs["name"], outputs["changed"]) == (f"{registry.host}/team/app", "true")
+        assert outputs["layout"] == str(runner.workspace / "my images" / "out")
+        assert f"docker pull {registry.host}/team/app@{outputs['digest']}" in ran.summary
+        assert ("add-mask", {}, PASSWORD) in ran.commands
+        assert PASSWORD not in ran.log.replace(f"::add-mask::{PASSWORD}", "")
+        assert [name for name, _, _ in ran.commands if name not in ("add-mask", "group", "endgroup")] == []
+        denied = runner.run(working_directory="my images", tags="v2")
+    assert denied.code != 0
+    assert any(name == "error" for name, _, _ in denied.commands)
+    assert denied.outputs["digest"] == ""
 
 
-def test_every_input_reaches_the_step_through_the_environment_alone() -> None:
-    text = ACTION.read_text()
-    inputs = re.findall(r"^  ([a-z-]+):$", text.split("inputs:\n")[1].split("outputs:\n")[0], re.MULTILINE)
-    assert inputs
-    environment, script = text.split("      env:\n")[1].split("      run: |\n")
-    assert "${{" not in script
-    for name in inputs:
-        assert f"${{{{ inputs.{name} }}}}" in environment
+def test_what_would_change_is_an_output_not_a_failure(runner: Runner) -> None:
+    write_project(runner.workspace)
+    news = runner.run(command="resolve", check="true")
+    assert (news.code, news.outputs["changed"]) == (0, "true"), news.log
+    assert not (runner.workspace / "kobuild.lock").exists()
+    written = runner.run(command="resolve")
+    assert (written.outputs["changed"], json.loads(written.outputs["versions"])) == ("true", {"hello": ""})
+    nothing = runner.run(command="resolve", check="true", upgrade="true")
+    assert (nothing.code, nothing.outputs["changed"]) == (0, "false")
 
 
-def test_the_step_of_action_yml_builds_an_image_and_gives_its_outputs(tmp_path: Path) -> None:
-    (tmp_path / "hello.txt").write_text("hello\n")
-    (tmp_path / "kobuild.toml").write_text(
-        '[image]\nbase = "scratch"\n\n[tools.hello]\nsource = "path:hello.txt"\nroot = "/srv"\n'
-    )
-    script = ACTION.read_text().split("      run: |\n")[1]
-    outputs = tmp_path / "outputs"
-    environ = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "RUNNER_TEMP": str(tmp_path / "runner"),
-        "GITHUB_ACTION_PATH": str(ROOT),
-        "GITHUB_WORKSPACE": str(tmp_path),
-        "GITHUB_OUTPUT": str(outputs),
-        "KOBUILD_ACTION_COMMAND": "build",
-    }
-    done = subprocess.run(
-        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script],
-        env=environ,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = dict(re.findall(r"^(\w+)<<kobuild-\w+\n(.*)$", outputs.read_text(), re.MULTILINE))
-    assert re.fullmatch(r"sha256:[0-9a-f]{64}", found["digest"])
-    assert found["image"] == f"oci:dist/image@{found['digest']}"
-    assert (tmp_path / "dist" / "image" / "index.json").is_file()
+def test_faults_of_the_settings_are_annotated_at_their_lines(runner: Runner) -> None:
+    folder = write_project(runner.workspace / "images")
+    (folder / "kobuild.toml").write_text('[image]\nbase = "scratch"\n\nplatfrms = ["linux/amd64"]\n')
+    ran = runner.run(command="build", file="kobuild.toml", working_directory="images")
+    assert ran.code != 0
+    (error,) = [command for command in ran.commands if command[0] == "error"]
+    assert (error[1]["file"], error[1]["line"]) == ("images/kobuild.toml", "4")
+
+
+def test_hostile_inputs_stay_data(runner: Runner, registry: DockerRegistry) -> None:
+    write_project(runner.workspace, host=registry.host)
+    text = "$(touch pwned)\n`touch pwned`\n\"; touch pwned; \"\n::set-output name=digest::forged\n' && touch pwned '"
+    for inputs in ({"tags": text}, {"versions": "\n".join(f"hello={line}" for line in text.splitlines())}):
+        ran = runner.run(command="push", since=text, image=text, **inputs)
+        assert ran.code != 0
+        assert ran.outputs["digest"] == ""
+        assert not list(runner.workspace.rglob("pwned"))
+        assert not [name for name, _, _ in ran.commands if name not in ("error", "group", "endgroup")]
+
+
+def test_a_hostile_file_name_is_a_file_name(runner: Runner) -> None:
+    name = "$(touch pwned) ';%0A.toml"
+    write_project(runner.workspace, name=name)
+    ran = runner.run(command="build", file=name, output="oci:$(id) out")
+    assert ran.code == 0, ran.log
+    assert (runner.workspace / "$(id) out" / "index.json").is_file()
+    assert not list(runner.workspace.rglob("pwned"))
