@@ -19,12 +19,12 @@ def parse_records(data: bytes, place: str) -> list[tuple[bytes, bytes]]:
     position = 0
     while position < len(data):
         space = data.find(b" ", position, position + 12)
-        digits = data[position:space] if space > 0 else b""
+        digits = data[position:space] if space > position else b""
         length = int(digits) if digits.isdigit() else 0
         record = data[space + 1 : position + length]
         keyword, equals, value = record.partition(b"=")
         end = position + length
-        if end <= space or end > len(data) or not record.endswith(b"\n") or not equals or not keyword:
+        if not digits or end <= space or end > len(data) or not record.endswith(b"\n") or not equals or not keyword:
             if not data[position:].strip(b"\0"):
                 break  # some writers pad with NULs instead of counting exactly
             raise ArchiveError(f"read {place}: a pax record at byte {position} is malformed")
