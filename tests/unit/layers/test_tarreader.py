@@ -159,7 +159,17 @@ def test_a_name_with_nul_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"10 path=a", b"99 path=a\n", b"x path=a\n", b"9 patha\n", b"7 =abc\n", b"-9 path=a\n", b"3 \n", b"0 a=b\n", b"9 path=a\n9path=a\n"],
+    [
+        b"10 path=a",
+        b"99 path=a\n",
+        b"x path=a\n",
+        b"9 patha\n",
+        b"7 =abc\n",
+        b"-9 path=a\n",
+        b"3 \n",
+        b"0 a=b\n",
+        b"9 path=a\n9path=a\n",
+    ],
 )
 def test_malformed_pax_records(content: bytes) -> None:
     with pytest.raises(ArchiveError, match="pax record"):
