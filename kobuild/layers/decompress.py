@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from kobuild.errors import ArchiveError, LimitExceeded, TruncatedArchive
-from kobuild.layers.codecs import BROKEN_STREAM, Decompressor, open_decompressor
+from kobuild.layers.compressing import BROKEN_STREAM, Decompressor, open_decompressor
 from kobuild.layers.magic import Packing, sniff
 from kobuild.layers.plan import Limits
 

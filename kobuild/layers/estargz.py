@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Final
 
-from kobuild.layers.codecs import gzip_member, open_gzip
+from kobuild.layers.compressing import gzip_member, open_gzip
 from kobuild.layers.indexed import Chunk, IndexedWriter, as_text, open_spool, tar_name
 from kobuild.layers.members import BLOCK, CHARACTER, DIRECTORY, FIFO, HARD_LINK, REGULAR, SYMLINK, Member
 from kobuild.layers.sparse import Buffer

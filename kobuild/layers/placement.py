@@ -10,7 +10,7 @@ The rules, each with its reason:
 - Symlinks are kept letter by letter: relative ones mean the same after re-rooting, absolute ones are absolute in the
   image.
 - The directories that lead to the root, and with a base the standard ones, get no entry: it would replace the base's
-  attributes, or its link (image-spec, layer.md, "Applying Changesets"). Neither do others that the base has by the plan.
+  attributes, or its link (image-spec, layer.md, "Applying Changesets"). Nor do others that the plan says the base has.
 - What would land below a link of the base is moved to where the link leads, since some runtimes unpack a layer without
   those below it. A relative link that is moved so still leads where it led.
 """
@@ -108,7 +108,7 @@ class Placer:
         return find_landing(self._folders, _DIRECTORY_BIT) if self._plan.base_has_standard_dirs else ()
 
     def _is_the_bases(self, member: Member, name: bytes, output: bytes) -> bool:
-        """Whether the base has a link there that stands for the member; raises UnsafeMember for what would replace it."""
+        """Whether a link of the base stands for the member already; raises UnsafeMember for what would replace one."""
         place = self._moved.get(output)
         if place is None or place == self._move(output):  # nothing is known, or only a directory above is a link
             return False

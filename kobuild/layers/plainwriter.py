@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import Final
 
-from kobuild.layers.codecs import WINDOW_BYTES, crc32, deflate_block, open_zstd
+from kobuild.layers.compressing import WINDOW_BYTES, crc32, deflate_block, open_zstd
 from kobuild.layers.members import Member
 from kobuild.layers.sparse import Buffer
 from kobuild.layers.tarheader import ZERO_BLOCK, encode_header, padding

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from kobuild.errors import ArchiveError, LimitExceeded, TruncatedArchive
-from kobuild.layers.codecs import BROKEN_STREAM, crc32, open_inflater
+from kobuild.layers.compressing import BROKEN_STREAM, crc32, open_inflater
 from kobuild.layers.magic import SNIFF_BYTES, is_executable
 from kobuild.layers.members import DIRECTORY, REGULAR, SYMLINK, Member, show
 from kobuild.layers.plan import Limits

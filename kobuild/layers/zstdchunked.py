@@ -15,7 +15,7 @@ import json
 from collections.abc import Mapping
 from typing import IO, Final
 
-from kobuild.layers.codecs import open_zstd, zstd_frame
+from kobuild.layers.compressing import open_zstd, zstd_frame
 from kobuild.layers.crc64 import crc64
 from kobuild.layers.estargz import describe, format_time
 from kobuild.layers.indexed import Chunk, IndexedWriter, Segment, open_spool, tar_name

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kobuild.layers.codecs import zstd_frame
+from kobuild.layers.compressing import zstd_frame
 from kobuild.layers.engine import make_layer
 from kobuild.layers.plan import LayerPlan, LayerResult
 from kobuild.oci.mediatypes import Compression

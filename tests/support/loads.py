@@ -1,7 +1,7 @@
 """Large real inputs: a Go toolchain as go.dev packs it, a ko-shaped release, a Debian base image.
 
-They are made from what pip and debootstrap bring, once a test run; with KOBUILD_TEST_LOADS naming a folder they are kept
-between runs.
+They are made from what pip and debootstrap bring, once a test run; with KOBUILD_TEST_LOADS naming a folder they are
+kept between runs.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from kobuild.errors import ArchiveError, DigestMismatch, SizeMismatch, TruncatedArchive
-from kobuild.layers import codecs
+from kobuild.layers import compressing
 from kobuild.layers.magic import Packing, is_executable, sniff
 from kobuild.layers.plan import LayerPlan
 from kobuild.oci.digest import Digest
@@ -62,7 +62,7 @@ def test_the_gzip_header_holds_no_time_and_no_name() -> None:
 def test_without_isal_the_diff_id_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     entries = [*ENTRIES, Entry("tool/big", bytes(range(256)) * 20_000)]
     fast = make(make_tar_gz(entries), LayerPlan())
-    monkeypatch.setattr(codecs, "HAVE_ISAL", False)
+    monkeypatch.setattr(compressing, "HAVE_ISAL", False)
     slow = make(make_tar_gz(entries), LayerPlan())
     assert slow.result.diff_id == fast.result.diff_id
     assert slow.tar == fast.tar
@@ -106,7 +106,7 @@ def test_a_cut_stream_is_never_a_short_layer(suffix: str) -> None:
 
 @pytest.mark.parametrize("isal", [True, False])
 def test_checksum_and_length_of_gzip_are_verified(monkeypatch: pytest.MonkeyPatch, *, isal: bool) -> None:
-    monkeypatch.setattr(codecs, "HAVE_ISAL", isal and codecs.HAVE_ISAL)
+    monkeypatch.setattr(compressing, "HAVE_ISAL", isal and compressing.HAVE_ISAL)
     good = make_tar_gz(ENTRIES)
     for position in (-8, -4, len(good) // 2):
         bad = bytearray(good)
@@ -221,11 +221,11 @@ def test_every_format_is_made_where_isal_has_no_wheel() -> None:
     script = """
 import sys
 sys.modules["isal"] = None
-from kobuild.layers import codecs
+from kobuild.layers import compressing
 from kobuild.layers.plan import LayerPlan
 from kobuild.oci.mediatypes import Compression
 from tests.support.archives import Entry, MemoryInput, make, make_tar_gz, make_zip
-assert not codecs.HAVE_ISAL
+assert not compressing.HAVE_ISAL
 entries = [Entry(f"m{number}", b"content" * number) for number in range(300)]
 for compression in Compression:
     print(compression.value, make(make_tar_gz(entries), LayerPlan(root="/r", compression=compression)).result.diff_id)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kobuild.errors import ArchiveError, LimitExceeded, MissingMember, UnsafeMember
-from kobuild.layers import codecs
+from kobuild.layers import compressing
 from kobuild.layers.plan import LayerPlan, Limits
 from kobuild.layers.zipdirectory import read_directory
 from kobuild.oci.mediatypes import Compression
@@ -38,7 +38,7 @@ MEMBERS: list[tuple[str, bytes, int | None]] = [
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 @pytest.mark.parametrize("isal", [True, False])
 def test_members_of_unix_zips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: int, *, isal: bool) -> None:
-    monkeypatch.setattr(codecs, "HAVE_ISAL", isal and codecs.HAVE_ISAL)
+    monkeypatch.setattr(compressing, "HAVE_ISAL", isal and compressing.HAVE_ISAL)
     made = unpack(make_zip(MEMBERS, method), tmp_path)
     infos = made.infos
     assert made.names == ["r/tool", "r/tool/run", "r/tool/data", "r/tool/link", "r/tool/empty"]
