@@ -10,35 +10,35 @@ from pathlib import Path
 from typing import Any, Final
 
 from kobuild.base import load_base
+from kobuild.basetree import BaseTree, read_base_tree
 from kobuild.errors import (
     ArchiveError,
     DigestMismatch,
     IntegrityError,
     LockError,
     LostEntry,
-    MalformedDocument,
     StorageError,
 )
 from kobuild.image.blobs import Layer
 from kobuild.image.created import choose_created
 from kobuild.image.image import Image, ImageSet
 from kobuild.image.mutate import Addition, ConfigEdits, alike, append_layers, base_annotations, gather, with_config
-from kobuild.layers.plan import LayerPlan, LayerResult, Limits
+from kobuild.layers.plan import LayerPlan, LayerResult
 from kobuild.lock import Lock, LockedArtifact, LockedTool
 from kobuild.oci import annotations as keys
 from kobuild.oci.descriptor import Descriptor
 from kobuild.oci.digest import Digest
-from kobuild.oci.mediatypes import Compression, Family
+from kobuild.oci.mediatypes import Family
 from kobuild.oci.platforms import Platform
+from kobuild.recipes import OpenTree, find_blob, find_record, fit, layer_plan
 from kobuild.settings.model import Settings, ToolSettings
 from kobuild.sources.download import open_artifact, stop_all
 from kobuild.sources.path import is_directory, resolve_path, tree_digest
 from kobuild.store.cachedsource import CacheSource
+from kobuild.store.housekeeping import LAYER_RECORDS
 from kobuild.streams import HashingWriter, Writable
 from kobuild.workshop import Workshop
 
-RECORD_KIND: Final = "layers"
-"""The cache's records of which recipe made which layer."""
 _JOBS: Final = 4
 """Layers made at once: enough to overlap downloads; each one's own threads keep the processors busy."""
 
@@ -83,7 +83,10 @@ def build(
     jobs = [(platform, tool) for platform in platforms for tool in workshop.settings.tools]
     with ThreadPoolExecutor(max_workers=_JOBS, thread_name_prefix="kobuild-build") as pool:
         bases = {platform: pool.submit(_load_base, workshop, lock, platform, keep=keep_base) for platform in platforms}
-        layers = [pool.submit(_tool_layer, workshop, lock, tool, platform, anew=anew) for platform, tool in jobs]
+        layers = [
+            pool.submit(_tool_layer, workshop, lock, tool, platform, bases[platform], anew=anew)
+            for platform, tool in jobs
+        ]
         try:
             _raise_first_failure([*bases.values(), *layers])
         except BaseException:
@@ -104,48 +107,6 @@ def _raise_first_failure(futures: Sequence[Future[Any]]) -> None:
         future.result()
 
 
-def layer_plan(settings: Settings, tool: ToolSettings, epoch: int | None) -> LayerPlan:
-    """How the tool's archive becomes a layer; with the archive's sha256 it decides the layer's bytes.
-
-    `epoch` is SOURCE_DATE_EPOCH, in seconds.
-    """
-    return LayerPlan(
-        root=tool.root,
-        only=tool.only,
-        strip=tool.strip,
-        mode=tool.mode,
-        rename=tool.rename or tool.name,
-        compression=settings.image.compression,
-        prioritized=settings.image.prioritized if settings.image.compression is Compression.ESTARGZ else (),
-        epoch=epoch or 0,
-        base_has_standard_dirs=settings.image.base != "scratch",
-        allow_devices=tool.devices,
-        allow_whiteouts=tool.whiteouts,
-        limits=_limits(tool),
-    )
-
-
-def _limits(tool: ToolSettings) -> Limits:
-    usual = Limits()
-    return Limits(
-        members=tool.max_members or usual.members,
-        total_bytes=tool.max_size or usual.total_bytes,
-        ratio=tool.max_ratio or usual.ratio,
-    )
-
-
-def find_made(workshop: Workshop, recipe: str) -> LayerResult | None:
-    """What a recipe made, if the cache still holds it."""
-    record = workshop.cache.read_record(RECORD_KIND, recipe)
-    if record is None:
-        return None
-    try:
-        result = LayerResult.from_json(record)
-    except MalformedDocument:
-        return None
-    return result if workshop.cache.find_blob(result.digest, result.size) is not None else None
-
-
 def locked_tool(lock: Lock, tool: ToolSettings, platform: Platform) -> tuple[LockedTool, LockedArtifact]:
     """What the lock says of a tool on a platform; raises LockError where it says nothing."""
     locked = lock.tools.get(tool.name)
@@ -158,30 +119,62 @@ def locked_tool(lock: Lock, tool: ToolSettings, platform: Platform) -> tuple[Loc
     return locked, artifact
 
 
-def _tool_layer(workshop: Workshop, lock: Lock, tool: ToolSettings, platform: Platform, *, anew: bool) -> ToolLayer:
+def _tool_layer(
+    workshop: Workshop, lock: Lock, tool: ToolSettings, platform: Platform, base: Future[Image], *, anew: bool
+) -> ToolLayer:
     locked, artifact = locked_tool(lock, tool, platform)
     plan = layer_plan(workshop.settings, tool, workshop.source_date_epoch)
-    if anew:
-        result = _make(workshop, artifact, plan, HashingWriter(None))
-        return ToolLayer(tool, locked.version, platform, result, cached=False)
-    result, found = _find_or_make(workshop, artifact, plan)
+    # Bases were given to the pool before all layers, so none of these waits for one that has not begun.
+    result, found = _Job(workshop, artifact, lambda: base_tree(workshop, base.result()), anew).run(plan)
     return ToolLayer(tool, locked.version, platform, result, cached=found)
 
 
-def _find_or_make(workshop: Workshop, artifact: LockedArtifact, plan: LayerPlan) -> tuple[LayerResult, bool]:
-    """The layer, and whether it was found. Whoever else wants the same one waits, and then finds it."""
-    recipe = plan.recipe(artifact.sha256)
-    found = find_made(workshop, recipe)
-    if found is not None:
-        return found, True
-    with workshop.cache.exclusive(f"{RECORD_KIND}-{recipe}", workshop.cancelled):
-        found = find_made(workshop, recipe)
+def base_tree(workshop: Workshop, base: Image) -> BaseTree:
+    """The base's links and directories; reads its layers unless the cache knows them."""
+    return read_base_tree(base, workshop.cache, workshop.cancelled, workshop.reporter)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One tool's layer to be found or made."""
+
+    workshop: Workshop
+    artifact: LockedArtifact
+    open_tree: OpenTree
+    anew: bool
+
+    def run(self, plan: LayerPlan) -> tuple[LayerResult, bool]:
+        """The layer on its base, and whether it was found."""
+        known = None if self.anew else find_record(self.workshop.cache, plan.recipe(self.artifact.sha256))
+        if known is not None and known.landing:
+            return self._find_or_make(fit(plan, known.landing, self.open_tree()))
+        result, found = self._find_or_make(plan)
+        if not result.landing:
+            return result, found
+        fitted = fit(plan, result.landing, self.open_tree())
+        if fitted == plan:
+            return result, found
+        if not (found or self.anew):
+            self.workshop.cache.drop_blob(result.digest)  # its record stays, and says where it would have landed
+        return self._find_or_make(fitted)
+
+    def _find_or_make(self, plan: LayerPlan) -> tuple[LayerResult, bool]:
+        """The layer of one plan, and whether it was found. Who else wants the same one waits, and then finds it."""
+        cache = self.workshop.cache
+        if self.anew:
+            return _make(self.workshop, self.artifact, plan, HashingWriter(None)), False
+        recipe = plan.recipe(self.artifact.sha256)
+        found = find_blob(cache, find_record(cache, recipe))
         if found is not None:
             return found, True
-        with workshop.cache.new_blob() as blob:
-            result = _make(workshop, artifact, plan, blob)
-        workshop.cache.write_record(RECORD_KIND, recipe, result.to_json())
-    return result, False
+        with cache.exclusive(f"{LAYER_RECORDS}-{recipe}", self.workshop.cancelled):
+            found = find_blob(cache, find_record(cache, recipe))
+            if found is not None:
+                return found, True
+            with cache.new_blob() as blob:
+                result = _make(self.workshop, self.artifact, plan, blob)
+            cache.write_record(LAYER_RECORDS, recipe, result.to_json())
+        return result, False
 
 
 def _make(workshop: Workshop, artifact: LockedArtifact, plan: LayerPlan, sink: Writable) -> LayerResult:

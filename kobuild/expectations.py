@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kobuild.base import load_base
-from kobuild.build import build, config_edits, find_made, layer_plan, locked_tool
+from kobuild.basetree import BaseTree
+from kobuild.build import base_tree, build, config_edits, locked_tool
 from kobuild.errors import UsageError
 from kobuild.image.image import Image
 from kobuild.image.mutate import alike
 from kobuild.image.store import ImageStore
 from kobuild.lock import Lock
 from kobuild.oci.platforms import Platform
+from kobuild.recipes import find_made, layer_plan, moves_of
 from kobuild.settings.model import ToolSettings
 from kobuild.toollayers import ToolExpectation
 from kobuild.verify import ImageExpectation
@@ -39,16 +41,20 @@ def expect(workshop: Workshop, lock: Lock, platforms: Sequence[Platform]) -> lis
             platform=platform,
             base=base,
             edits=config_edits(settings, lock, platform),
-            tools=tuple(_expect_tool(workshop, lock, tool, platform) for tool in settings.tools),
+            tools=tuple(_expect_tool(workshop, lock, tool, base) for tool in settings.tools),
         )
         for platform, base in zip(platforms, bases, strict=True)
     ]
 
 
-def _expect_tool(workshop: Workshop, lock: Lock, tool: ToolSettings, platform: Platform) -> ToolExpectation:
-    _, artifact = locked_tool(lock, tool, platform)
+def _expect_tool(workshop: Workshop, lock: Lock, tool: ToolSettings, base: Image) -> ToolExpectation:
+    _, artifact = locked_tool(lock, tool, base.platform)
     plan = layer_plan(workshop.settings, tool, workshop.source_date_epoch)
-    made = find_made(workshop, plan.recipe(artifact.sha256))
+
+    def open_tree() -> BaseTree:
+        return base_tree(workshop, base)
+
+    made = find_made(workshop.cache, plan, artifact.sha256, open_tree)
     return ToolExpectation(
         name=tool.name,
         root=tool.root,
@@ -59,6 +65,7 @@ def _expect_tool(workshop: Workshop, lock: Lock, tool: ToolSettings, platform: P
         diff_id=made.diff_id if made is not None else None,
         whiteouts=tool.whiteouts,
         max_members=tool.max_members,
+        moved=moves_of(workshop.cache, plan, artifact.sha256, open_tree),
     )
 
 

@@ -43,6 +43,8 @@ class ToolExpectation:
     """Whether it may delete files of the base."""
     max_members: int | None = None
     """The bound that the settings raise, if they do."""
+    moved: tuple[tuple[str, str], ...] = ()
+    """Directories at links of the base, and where those lead: entries stand there instead. No slashes at the ends."""
 
 
 class Listing:
@@ -55,6 +57,9 @@ class Listing:
         self._prefix = root + b"/" if root else b""
         self._allowed = _ESTARGZ_NAMES if tool.compression is Compression.ESTARGZ else frozenset()
         self._missing = {pattern: compile_glob(rest) for pattern, rest in stripped_patterns(tool.only, tool.strip)}
+        self._moved = [
+            (os.fsencode(path) + b"/", os.fsencode(place) + b"/" if place else b"") for path, place in tool.moved
+        ]
         self._bare = self._prefix + os.fsencode(tool.rename or tool.name)
         self._strays: list[bytes] = []
         self._whiteouts: list[bytes] = []
@@ -71,10 +76,19 @@ class Listing:
             self.members += 1
             if not self._tool.whiteouts and _WHITEOUT.search(name):
                 _note(self._whiteouts, name)
-            if not name.startswith(self._prefix) or b".." in name.split(b"/"):
+            names = [asked for asked in self._asked_for(name) if asked.startswith(self._prefix)]
+            if not names or b".." in name.split(b"/"):
                 _note(self._strays, name)
             elif self._missing:
-                self._match(name)
+                for asked in names:
+                    self._match(asked)
+
+    def _asked_for(self, name: bytes) -> Iterator[bytes]:
+        """The name, and those that it had before it was moved to where a link of the base leads."""
+        yield name
+        for path, place in self._moved:
+            if name.startswith(place):
+                yield path + name[len(place) :]
 
     def findings(self) -> Iterator[Finding]:
         """What is wrong with the entries that were seen."""

@@ -10,12 +10,13 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from kobuild._version import __version__
 from kobuild.base import pinned_name
-from kobuild.build import find_made, layer_plan, locked_tool
+from kobuild.build import base_tree, locked_tool
 from kobuild.errors import BaseError
 from kobuild.explain.documents import Document
 from kobuild.explain.materials import public_address
@@ -23,6 +24,7 @@ from kobuild.lock import Lock, LockedArtifact, LockedTool
 from kobuild.oci.digest import Digest
 from kobuild.oci.platforms import Platform
 from kobuild.proof import BuiltImage
+from kobuild.recipes import find_made, layer_plan
 from kobuild.store.locations import Location
 from kobuild.streams import disk_errors
 from kobuild.workshop import Workshop
@@ -70,7 +72,8 @@ def require_own_layers(workshop: Workshop, lock: Lock, images: Sequence[BuiltIma
         for tool, layer in zip(workshop.settings.tools, image.tools, strict=True):
             _, artifact = locked_tool(lock, tool, image.platform)
             plan = layer_plan(workshop.settings, tool, workshop.source_date_epoch)
-            made = find_made(workshop, plan.recipe(artifact.sha256))
+            tree = partial(base_tree, workshop, image.base)
+            made = find_made(workshop.cache, plan, artifact.sha256, tree)
             if made is None or made.diff_id != layer.diff_id:
                 found = "another one" if made is not None else "none"
                 raise BaseError(

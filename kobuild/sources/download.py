@@ -205,6 +205,9 @@ class Download:
         try:
             self._fetch()
         except BaseException as error:  # noqa: BLE001  # raised by whoever reads the file
+            if isinstance(error, FetchError) and self.name not in error.message:
+                # A redirect's address need not tell which file it was.
+                error.message = f"download {self.name}: {error.message}"
             self._growing.fail(error)
 
     def _fetch(self) -> None:

@@ -1,0 +1,235 @@
+"""A base's links and directories: an index of what tool layers must not replace, read once and then found in the cache.
+
+The base's layers are streamed for it, and nothing of their content is kept. The index is named by the layers' diff IDs,
+so the same base through a registry or from a layout is read once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from kobuild.decompress import Decompressed
+from kobuild.errors import BaseError
+from kobuild.image.blobs import Layer
+from kobuild.image.image import Image
+from kobuild.layers.landing import POSSIBLE_LINKS
+from kobuild.layers.members import DIRECTORY, SYMLINK, Member
+from kobuild.layers.tarreader import TarReader
+from kobuild.progress import NullReporter, Reporter, Transfer
+from kobuild.store.cache import Cache
+from kobuild.streams import CHUNK_BYTES, Readable, stoppable
+
+RECORD_KIND: Final = "base-trees"
+FORMAT_VERSION: Final = 1
+"""Raised whenever the index of the same layers would differ."""
+_MAX_MEMBERS: Final = 5_000_000
+_MAX_LINKS: Final = 40
+"""How many links one path may lead through: as many as Linux follows."""
+_WHITEOUT: Final = b".wh."
+_OPAQUE: Final = b".wh..wh..opq"
+
+
+@dataclass(frozen=True, slots=True)
+class BaseTree:
+    """The directories and links of a base's file system; paths are bytes without slashes at their ends."""
+
+    directories: frozenset[bytes]
+    links: Mapping[bytes, bytes]
+    """Symlinks that lead to a directory, or stand where one is to be expected, with their targets."""
+
+    def resolve(self, path: bytes) -> bytes:
+        """Where the path really is, each link on the way followed, the last part too; raises BaseError for a circle."""
+        pending = path.split(b"/")[::-1]
+        place: list[bytes] = []
+        followed = 0
+        while pending:
+            part = pending.pop()
+            if part in (b"", b"."):
+                continue
+            if part == b"..":
+                place = place[:-1]
+                continue
+            target = self.links.get(b"/".join([*place, part]))
+            if target is None:
+                place.append(part)
+                continue
+            followed += 1
+            if followed > _MAX_LINKS:
+                raise BaseError(f"the base's link {path!r} leads in a circle", hint="choose another base, or root")
+            place = [] if target.startswith(b"/") else place
+            pending += target.split(b"/")[::-1]
+        return b"/".join(place)
+
+    def to_json(self) -> dict[str, Any]:
+        """As a record for the cache."""
+        links = {_text(path): _text(target) for path, target in sorted(self.links.items())}
+        return {"directories": [_text(path) for path in sorted(self.directories)], "links": links}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> BaseTree | None:
+        """From a record; None for one that `to_json` did not make."""
+        try:
+            links = {_bytes(path): _bytes(target) for path, target in record["links"].items()}
+            return cls(frozenset(_bytes(path) for path in record["directories"]), links)
+        except (KeyError, TypeError, AttributeError):
+            return None
+
+
+def read_base_tree(base: Image, cache: Cache, cancelled: threading.Event, reporter: Reporter | None = None) -> BaseTree:
+    """The base's tree, from the cache or else from its layers, which are then read whole.
+
+    Raises what reading and unpacking the layers raise. Who asks for the same one at the same time waits for it.
+    """
+    if not base.layers:
+        return BaseTree(frozenset(), {})
+    key = _key(base)
+    with cache.exclusive(f"{RECORD_KIND}-{key}", cancelled):
+        record = cache.read_record(RECORD_KIND, key)
+        known = None if record is None else BaseTree.from_json(record)
+        if known is not None:
+            return known
+        growing = _GrowingTree()
+        for layer in base.layers:
+            growing.add(_read_layer(layer, cancelled, reporter or NullReporter()))
+        tree = growing.tree()
+        cache.write_record(RECORD_KIND, key, tree.to_json())
+    return tree
+
+
+def _key(base: Image) -> str:
+    text = "\n".join([str(FORMAT_VERSION), *(str(layer.diff_id) for layer in base.layers)])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read_layer(layer: Layer, cancelled: threading.Event, reporter: Reporter) -> Iterator[Member]:
+    """The members of one layer, whose blob is read to its end and so verified."""
+    digest = layer.descriptor.digest
+    place = f"layer {digest} of the base"
+    transfer = reporter.transfer(f"look into the base {digest.short}", layer.descriptor.size)
+    with stoppable(layer.source.open(), cancelled) as opened:
+        blob = _Counted(opened, transfer)
+        plain = Decompressed(blob, place)
+        chunks = iter(lambda: plain.read(CHUNK_BYTES), b"")
+        yield from TarReader(chunks, place, sealed=True, max_members=_MAX_MEMBERS)
+        while blob.read(CHUNK_BYTES):  # what follows the tar's end counts for the blob's digest
+            pass
+    transfer.done()
+
+
+class _GrowingTree:
+    """Layers put on one another, as a runtime does (image-spec, layer.md, "Applying Changesets")."""
+
+    def __init__(self) -> None:
+        self._directories: set[bytes] = set()
+        self._links: dict[bytes, bytes] = {}
+
+    def add(self, members: Iterable[Member]) -> None:
+        """Put a layer on top."""
+        directories: set[bytes] = set()
+        links: dict[bytes, bytes] = {}
+        gone: set[bytes] = set()
+        emptied: set[bytes] = set()
+        for member in members:
+            path = _clean(member.name)
+            folder, _, name = path.rpartition(b"/")
+            if name == _OPAQUE:
+                emptied.add(folder)
+            elif name.startswith(_WHITEOUT):
+                gone.add(_join(folder, name[len(_WHITEOUT) :]))
+            else:
+                self._note(member, path, directories, links, gone)
+                self._imply(folder, directories, links)
+        self._drop(gone, emptied)
+        self._directories |= directories
+        self._links.update(links)
+
+    def _note(
+        self, member: Member, path: bytes, directories: set[bytes], links: dict[bytes, bytes], gone: set[bytes]
+    ) -> None:
+        """One entry; it replaces what was there, unless both are directories."""
+        directories.discard(path)
+        links.pop(path, None)
+        if member.kind == DIRECTORY:
+            directories.add(path)
+            if path in self._links:
+                gone.add(path)
+        else:
+            if member.kind == SYMLINK:
+                links[path] = member.link
+            if path in self._directories or path in self._links:
+                gone.add(path)
+
+    def _imply(self, folder: bytes, directories: set[bytes], links: dict[bytes, bytes]) -> None:
+        """Directories that have no entry of their own."""
+        while folder and folder not in directories and folder not in self._directories:
+            if folder in links or folder in self._links:
+                return
+            directories.add(folder)
+            folder = folder.rpartition(b"/")[0]
+
+    def _drop(self, gone: set[bytes], emptied: set[bytes]) -> None:
+        """Take away what the layer's whiteouts and replacements take from those below."""
+        if not gone and not emptied:
+            return
+        self._directories = {path for path in self._directories if not _is_under(path, gone, emptied)}
+        self._links = {path: target for path, target in self._links.items() if not _is_under(path, gone, emptied)}
+
+    def tree(self) -> BaseTree:
+        """All that matters of it."""
+        whole = BaseTree(frozenset(self._directories), self._links)
+        links = {
+            path: target
+            for path, target in self._links.items()
+            if path in POSSIBLE_LINKS or self._leads_to_directory(whole, path)
+        }
+        return BaseTree(whole.directories, links)
+
+    @staticmethod
+    def _leads_to_directory(whole: BaseTree, path: bytes) -> bool:
+        try:
+            return whole.resolve(path) in whole.directories
+        except BaseError:
+            return False
+
+
+class _Counted:
+    """A reader that tells how far it is."""
+
+    def __init__(self, source: Readable, transfer: Transfer) -> None:
+        self._source = source
+        self._transfer = transfer
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._source.read(size)
+        self._transfer.advance(len(data))
+        return data
+
+
+def _is_under(path: bytes, gone: set[bytes], emptied: set[bytes]) -> bool:
+    if path in gone:
+        return True
+    while path:
+        path = path.rpartition(b"/")[0]
+        if path in gone or path in emptied:
+            return True
+    return False
+
+
+def _clean(name: bytes) -> bytes:
+    return b"/".join(part for part in name.split(b"/") if part not in (b"", b".", b".."))
+
+
+def _join(folder: bytes, name: bytes) -> bytes:
+    return folder + b"/" + name if folder else name
+
+
+def _text(path: bytes) -> str:
+    return path.decode("utf-8", "surrogateescape")
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
