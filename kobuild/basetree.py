@@ -18,6 +18,7 @@ from kobuild.image.blobs import Layer
 from kobuild.image.image import Image
 from kobuild.layers.landing import POSSIBLE_LINKS
 from kobuild.layers.members import DIRECTORY, SYMLINK, Member
+from kobuild.layers.names import lead
 from kobuild.layers.tarreader import TarReader
 from kobuild.progress import NullReporter, Reporter, Transfer
 from kobuild.store.cache import Cache
@@ -63,6 +64,15 @@ class BaseTree:
             place = [] if target.startswith(b"/") else place
             pending += target.split(b"/")[::-1]
         return b"/".join(place)
+
+    def steps(self, path: bytes) -> Iterator[bytes]:
+        """The path, and where each link leads on the way when the last part is a link to a link."""
+        yield path
+        while (target := self.links.get(path)) is not None:
+            path = lead(path, target)
+            if path not in self.links:
+                return
+            yield path
 
     def to_json(self) -> dict[str, Any]:
         """As a record for the cache."""

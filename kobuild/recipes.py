@@ -92,10 +92,14 @@ def fit(plan: LayerPlan, landing: Sequence[str], tree: BaseTree) -> LayerPlan:
         raw = path.encode("utf-8", "surrogateescape")
         place = tree.resolve(raw)
         if place != raw:
-            moved[path] = place.decode("utf-8", "surrogateescape")
+            moved |= {_text(step): _text(place) for step in tree.steps(raw)}
         if entry.endswith("/") and place in tree.directories:
             directories.append(path)
     return replace(plan, moved=tuple(sorted(moved.items())), base_directories=tuple(sorted(directories)))
+
+
+def _text(path: bytes) -> str:
+    return path.decode("utf-8", "surrogateescape")
 
 
 def outermost(moved: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:

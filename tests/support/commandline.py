@@ -46,7 +46,9 @@ class Kobuild:
 
     def variables(self, environ: Mapping[str, str] | None = None) -> dict[str, str]:
         python_path = {"PYTHONPATH": str(ROOT), "KOBUILD_CACHE_DIR": str(self.cache)}
-        return {**os.environ, **python_path, **self.environ, **(environ or {})}
+        # An installed kobuild has its bytecode; compiling it anew each time would be timed too.
+        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        return {**inherited, **python_path, **self.environ, **(environ or {})}
 
     def run(self, *arguments: str, environ: Mapping[str, str] | None = None) -> Done:
         """Run to the end, whatever the exit code."""
