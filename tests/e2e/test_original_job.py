@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -154,16 +155,20 @@ def test_a_push_with_nothing_new_uploads_nothing_and_is_quick(
     registry.forget()
     upstream.forget()
 
-    seconds = []
+    walls, processor = [], []
     for _ in range(5):
-        start = time.monotonic()
+        start, before = time.monotonic(), os.times()
         assert kobuild.ok("push").out == first
-        seconds.append(time.monotonic() - start)
+        after = os.times()
+        walls.append(time.monotonic() - start)
+        processor.append(after.children_user + after.children_system - before.children_user - before.children_system)
 
     assert {method for method, _, _ in registry.requests()} <= {"GET", "HEAD"}
     assert upstream.count() == 0
-    # The quickest of five: other tests run beside this one.
-    assert min(seconds) < 0.5
+    assert min(processor) < 0.5
+    # Where other tests keep the processors busy, the clock tells of them and not of this one.
+    if os.getloadavg()[0] < (os.cpu_count() or 1) / 2:
+        assert min(walls) < 0.5
 
 
 def test_building_twice_gives_the_same_digest(
