@@ -16,6 +16,7 @@ from kobuild.layers.magic import Packing, sniff
 from kobuild.layers.opening import is_tar, open_stream, peek, read_chunks
 from kobuild.layers.placement import Placer
 from kobuild.layers.plan import ArchiveInput, LayerPlan, LayerResult
+from kobuild.layers.tarheader import BLOCK_BYTES
 from kobuild.layers.tarreader import TarReader
 from kobuild.layers.threads import Prefetch
 from kobuild.oci.digest import Digest
@@ -61,7 +62,7 @@ def keep_bytes(source: ArchiveInput, plan: LayerPlan, sink: Writable) -> LayerRe
         for member in reader:
             if placer.place(member) is None:
                 return None
-        if padding or not (reader.plain and placer.plain):
+        if padding or tar_hash.size % BLOCK_BYTES or not (reader.plain and placer.plain):
             return None
     output = HashingWriter(sink)
     with source.path().open("rb") as file:

@@ -75,8 +75,9 @@ def test_a_member_that_would_change(entries: list[Entry]) -> None:
         lambda tar: gzip.compress(tar) + bytes(10),
         lambda tar: gzip.compress(tar.rstrip(b"\0").ljust(-(-len(tar.rstrip(b"\0")) // 512) * 512, b"\0")),
         lambda tar: gzip.compress(tar.rstrip(b"\0").ljust(-(-len(tar.rstrip(b"\0")) // 512) * 512 + 512, b"\0")),
+        lambda tar: gzip.compress(tar + bytes(100)),
     ],
-    ids=["padding after the stream", "no end mark", "half an end mark"],
+    ids=["padding after the stream", "no end mark", "half an end mark", "half a block"],
 )
 def test_what_other_readers_may_stumble_over_is_written_anew(spoil: Callable[[bytes], bytes]) -> None:
     data = spoil(make_tar([Entry("a", b"x" * 512)]))
