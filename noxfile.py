@@ -141,6 +141,14 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def action(session: nox.Session) -> None:
+    """Check action.yml, the workflows and the tables made from them."""
+    install(session, "test")
+    session.run("python", ".github/action_tables.py", "--check")
+    session.run("pytest", "tests/action/test_workflows.py", *session.posargs)
+
+
+@nox.session
 def constraints(session: nox.Session) -> None:
     """Renew the versions that the action installs: the newest of what nox and kobuild ask for."""
     session.install("nox", "virtualenv", "hatchling", str(ROOT))

@@ -114,7 +114,7 @@ def _destinations(inputs: Inputs) -> list[str]:
 
 
 def _resolve_options(inputs: Inputs) -> list[str]:
-    check = ["--check"] if inputs.flag("check") else []
+    check = ["--markdown", *(["--check"] if inputs.flag("check") else [])]
     tools = lines(inputs.get("upgrade"))
     if not tools or tools == ["false"]:
         return check
@@ -159,6 +159,7 @@ class Outputs:
         platforms = result.get("platforms") or []
         if command == "matrix":
             self.values["matrix"] = json.dumps({"include": result["include"]})
+            self.values["images"] = json.dumps({"include": result["images"]})
             self.values["changed"] = _boolean(bool(result["include"]))
         elif command == "resolve":
             self._add_versions({name: tool["version"] for name, tool in result.get("tools", {}).items()})
@@ -203,11 +204,14 @@ def _without_tag(reference: str) -> str:
 
 
 def write_outputs(environ: Mapping[str, str], outputs: Mapping[str, str]) -> None:
-    """Append to the step's output file, each value between delimiters that it cannot contain."""
+    """Append to the step's output file, each value between delimiters that it cannot contain.
+
+    A lone surrogate, which JSON may name but UTF-8 cannot write, becomes a question mark.
+    """
     name = environ.get("GITHUB_OUTPUT")
     if not name:
         return
-    with Path(name).open("a", encoding="utf-8") as file:
+    with Path(name).open("a", encoding="utf-8", errors="replace") as file:
         for key, value in outputs.items():
             delimiter = f"kobuild-{secrets.token_hex(16)}"
             file.write(f"{key}<<{delimiter}\n{value}\n{delimiter}\n")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.generated import Shape, make_archive
-from bench.measure import Command, Trial
+from bench.measure import Command, Trial, python_environ
 from tests.support.commandline import ROOT
 
 FORMATS = ("gzip", "estargz", "zstd", "zstd:chunked")
@@ -18,7 +18,7 @@ FORMATS = ("gzip", "estargz", "zstd", "zstd:chunked")
 def engine(name: str, archive: Path, folder: Path, compression: str = "gzip") -> Trial:
     """kobuild's engine on one archive."""
     layer = folder / "layer"
-    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environ = {**python_environ(folder), "PYTHONPATH": str(ROOT)}
     argv = [sys.executable, "-m", "bench.engine", str(archive), str(layer), compression, "/usr/local"]
     return Trial(name, lambda: Command(argv, folder, environ), lambda: layer.stat().st_size)
 

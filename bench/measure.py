@@ -7,6 +7,7 @@ seconds do not.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -46,6 +47,12 @@ class Sample:
     wall_s: float
     cpu_s: float
     peak_bytes: int
+
+
+def python_environ(folder: Path) -> dict[str, str]:
+    """The environment for a run of kobuild from its source, with what an install brings: bytecode, here in `folder`."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "PYTHONPYCACHEPREFIX": str(folder / "bytecode")}
 
 
 class RunError(Exception):

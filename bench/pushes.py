@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.measure import Command, Trial, run
+from bench.measure import Command, Trial, python_environ, run
 from bench.world import World
 from tests.support.commandline import Kobuild
 
@@ -34,7 +33,7 @@ only    = ["ko"]
 def environ_of(world: World) -> dict[str, str]:
     """The person's own environment, without their logins, pointed at loopback."""
     dropped = ("DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "GITHUB_TOKEN", "KOBUILD_GITHUB_TOKEN")
-    kept = {name: value for name, value in os.environ.items() if name not in dropped}
+    kept = {name: value for name, value in python_environ(world.folder).items() if name not in dropped}
     return {**kept, **world.upstream.environ}
 
 

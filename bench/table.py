@@ -51,6 +51,7 @@ def to_json(groups: Sequence[Group]) -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": platform.machine(),
         "processors": os.cpu_count(),
+        "load_average": os.getloadavg(),
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "groups": [group.to_json() for group in groups],
     }

@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
         table = _markdown(arguments, workshop, resolution)
     tell(arguments, "\n".join(map(str, (*resolution.changes, _last_line(resolution, path)))))
     if arguments.json:
-        print_json(resolve_json(resolution, path))
+        print_json({**resolve_json(resolution, path), **({"markdown": table} if arguments.markdown else {})})
     elif arguments.markdown:
         print(table)
     else:

@@ -58,13 +58,14 @@ def test_each_command_gets_what_it_knows(helper: ModuleType) -> None:
     everything = {"output": "oci:out", "platforms": "linux/amd64", "tags": "t", "image": "oci:x", "upgrade": "go\nko"}
     assert arguments(helper, command="resolve", check="true", **everything) == [
         *common,
+        "--markdown",
         "--check",
         "--upgrade",
         "go",
         "ko",
     ]
-    assert arguments(helper, command="resolve", upgrade="true") == [*common, "--upgrade"]
-    assert arguments(helper, command="resolve", upgrade="false") == common
+    assert arguments(helper, command="resolve", upgrade="true") == [*common, "--markdown", "--upgrade"]
+    assert arguments(helper, command="resolve", upgrade="false") == [*common, "--markdown"]
     assert arguments(helper, command="build", **everything) == [*common, "--platform=linux/amd64", "--output=oci:out"]
     assert arguments(helper, command="verify", **everything) == [*common, "--platform=linux/amd64", "--", "oci:x"]
     assert arguments(helper, command="index", digests="a@sha256:1\nb@sha256:2", tags="t") == [
@@ -124,7 +125,8 @@ helper_module = load("action_helper")
 def test_outputs_cannot_be_forged_by_a_value(tmp_path_factory: pytest.TempPathFactory, values: dict[str, str]) -> None:
     file = tmp_path_factory.mktemp("outputs") / "output"
     helper_module.write_outputs({"GITHUB_OUTPUT": str(file)}, values)
-    assert (read_outputs(file.read_text()) if values else {}) == values
+    written = {name: value.encode(errors="replace").decode() for name, value in values.items()}
+    assert (read_outputs(file.read_text()) if values else {}) == written
 
 
 def test_results_are_shown_where_they_are_no_commands(helper: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
@@ -203,7 +205,7 @@ def test_results_become_outputs(helper: ModuleType) -> None:
     assert values["tags"] == "localhost:5000/a/b:v1\nlocalhost:5000/a/b:latest"
     assert values["versions"] == '{"go": "1.27.3"}'
     assert (values["image-id"], values["changed"]) == ("sha256:2", "false")
-    outputs.add("matrix", {"include": []}, inputs, FOLDER)
+    outputs.add("matrix", {"include": [], "images": []}, inputs, FOLDER)
     assert (values["matrix"], values["changed"]) == ('{"include": []}', "false")
 
 
