@@ -7,7 +7,8 @@
     ├── InvalidReference        exit 2  an image reference outside the grammar
     ├── ResolveError            exit 1  a pin that no release satisfies
     │   ├── NoMatchingVersion
-    │   └── NoMatchingAsset
+    │   ├── NoMatchingAsset
+    │   └── MissingProof
     ├── FetchError              exit 1  a download or an API call that failed
     │   └── RateLimited
     ├── ArchiveError            exit 1  an upstream archive that cannot be used
@@ -18,7 +19,8 @@
     ├── IntegrityError          exit 1  bytes that are not what was promised
     │   ├── DigestMismatch
     │   ├── SizeMismatch
-    │   └── LostEntry
+    │   ├── LostEntry
+    │   └── SignatureError
     ├── MalformedDocument       exit 1  JSON from outside that breaks its specification
     ├── RegistryError           exit 1  a registry that refused or failed
     │   ├── AuthError
@@ -113,6 +115,10 @@ class NoMatchingAsset(ResolveError):
     """The release has no single archive for the platform."""
 
 
+class MissingProof(ResolveError):
+    """The settings require a proof of the publisher's that there is not."""
+
+
 class FetchError(KobuildError):
     """An HTTP request failed; `status` is None when no answer came.
 
@@ -194,6 +200,10 @@ class LostEntry(IntegrityError):
     def __init__(self, message: str, *, entry: str, hint: str | None = "run the command again") -> None:
         super().__init__(message, hint=hint)
         self.entry = entry
+
+
+class SignatureError(IntegrityError):
+    """A publisher's signature or attestation that is broken, of somebody else, or of other bytes."""
 
 
 class MalformedDocument(KobuildError):

@@ -1,0 +1,228 @@
+"""Signatures without a key, by Sigstore: a certificate says who signed, and a log that it was while it was valid.
+
+Everything is verified by the `sigstore` library; here is who may sign, and which statement is taken.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from kobuild.errors import SignatureError
+from kobuild.signatures.libraries import SIGN_EXTRA, missing_library
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+    from sigstore.models import Bundle
+    from sigstore.verify import Verifier
+
+GITHUB_ISSUER: Final = "https://token.actions.githubusercontent.com"
+PUBLIC_REKOR: Final = "https://rekor.sigstore.dev"
+PROVENANCE: Final = "https://slsa.dev/provenance/"
+"""What the type of a statement about a build begins with."""
+MAX_ROOT_BYTES: Final = 4 * 1024 * 1024
+_STATEMENTS: Final = ("https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1")
+_PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
+_MAX_BUNDLE_BYTES: Final = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """Who may sign without a key."""
+
+    identity: str
+    """The certificate's subject: an address of a workflow or of mail, in which `*` stands for anything."""
+    issuer: str
+    """Who vouched for the identity."""
+    repository: str = ""
+    """The repository that the workflow ran for, as an address; empty where any will do.
+
+    The identity alone does not say it: a workflow that others may call signs in its own name for all its callers.
+    """
+
+    def allows(self, identity: str) -> bool:
+        """Whether an identity is one that may sign; GitHub takes owners and repositories in any case."""
+        pattern = ".*".join(re.escape(part) for part in self.identity.split("*"))
+        return re.fullmatch(pattern, identity, re.IGNORECASE if self.repository else 0) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Whose certificates and logs count, and where signatures are looked up."""
+
+    verifier: Verifier
+    rekor_url: str
+
+
+def load_trust(root: Path | None, *, offline: bool) -> Trust:
+    """The trust of a file, or of the public Sigstore, which is fetched anew unless `offline`.
+
+    A file is a trusted root, or a whole client's configuration that has one. Raises SignatureError for one that cannot
+    be read, ProgramError where the library is missing.
+    """
+    try:
+        from sigstore.errors import Error  # noqa: PLC0415  # an extra, and slow to import
+        from sigstore.models import ClientTrustConfig, TrustedRoot  # noqa: PLC0415
+        from sigstore.verify import Verifier  # noqa: PLC0415
+    except ImportError as error:
+        raise missing_library("sigstore", SIGN_EXTRA, error) from error
+    try:
+        if root is None:
+            return Trust(Verifier.production(offline=offline), PUBLIC_REKOR)
+        text, value = _read_root(root)
+        if "trustedRoot" in value:
+            trusted, value = ClientTrustConfig.from_json(text).trusted_root, value["trustedRoot"]
+        else:
+            trusted = TrustedRoot.from_file(str(root))
+        logs = [log.get("baseUrl") for log in value.get("tlogs", ())]
+        return Trust(Verifier(trusted_root=trusted), str(next(filter(None, logs), PUBLIC_REKOR)).rstrip("/"))
+    except (Error, ValueError, AttributeError, TypeError, OSError) as error:
+        place = str(root) if root is not None else "the public Sigstore's trusted root"
+        hint = "KOBUILD_TRUSTED_ROOT or [sources] trusted-root names a file for sites without the internet"
+        raise SignatureError(f"read {place}: {_first_line(error)}", hint=hint) from error
+
+
+def _read_root(root: Path) -> tuple[str, dict[str, Any]]:
+    with root.open("rb") as file:
+        data = file.read(MAX_ROOT_BYTES + 1)
+    if len(data) > MAX_ROOT_BYTES:
+        raise ValueError(f"more than {MAX_ROOT_BYTES} bytes cannot be a trusted root")
+    value = json.loads(data)
+    if not isinstance(value, dict):
+        raise TypeError("not a trusted root")
+    return data.decode(), value
+
+
+def verify_blob(trust: Trust, bundle: bytes, sha256: str, signer: Signer, place: str) -> str:
+    """The identity that signed the file of that sum; raises SignatureError."""
+    from sigstore.errors import Error  # noqa: PLC0415
+    from sigstore.hashes import Hashed  # noqa: PLC0415
+    from sigstore_models.common.v1 import HashAlgorithm  # noqa: PLC0415
+
+    parsed = _parse(bundle, place)
+    policy = _Policy(signer)
+    hashed = Hashed(algorithm=HashAlgorithm.SHA2_256, digest=bytes.fromhex(sha256))
+    try:
+        trust.verifier.verify_artifact(hashed, parsed, policy)
+    except (Error, ValueError, TypeError) as error:
+        raise _refused(place, error) from error
+    return policy.found
+
+
+def verify_statement(trust: Trust, bundle: bytes, sha256: str, signer: Signer, place: str) -> str:
+    """The identity that signed a statement on how the file of that sum was built; raises SignatureError."""
+    from sigstore.errors import Error  # noqa: PLC0415
+
+    parsed = _parse(bundle, place)
+    policy = _Policy(signer)
+    try:
+        kind, payload = trust.verifier.verify_dsse(parsed, policy)
+    except (Error, ValueError, TypeError) as error:
+        raise _refused(place, error) from error
+    _check_statement(kind, payload, sha256, place)
+    return policy.found
+
+
+def predicate_of(bundle: Mapping[str, Any]) -> str:
+    """The type that a bundle's statement claims to be of, unverified; empty where it has none."""
+    import base64  # noqa: PLC0415
+
+    try:
+        value = json.loads(base64.b64decode(bundle["dsseEnvelope"]["payload"]))
+        return str(value["predicateType"])
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return ""
+
+
+def _parse(data: bytes, place: str) -> Bundle:
+    from sigstore.errors import Error  # noqa: PLC0415
+    from sigstore.models import Bundle  # noqa: PLC0415
+
+    if len(data) > _MAX_BUNDLE_BYTES:
+        raise SignatureError(f"{place}: more than {_MAX_BUNDLE_BYTES} bytes cannot be a bundle")
+    try:
+        return Bundle.from_json(data)
+    except (Error, ValueError, TypeError, RecursionError) as error:
+        raise _refused(place, error) from error
+
+
+def _check_statement(kind: str, payload: bytes, sha256: str, place: str) -> None:
+    """Whether the verified statement is one on a build, and of this file (in-toto, spec/v1/statement.md)."""
+    try:
+        statement = json.loads(payload)
+        subjects = [subject["digest"].get("sha256") for subject in statement["subject"]]
+        predicate = str(statement["predicateType"])
+        is_statement = kind == _PAYLOAD_TYPE and statement["_type"] in _STATEMENTS
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise SignatureError(f"{place}: what was signed is no statement") from error
+    if not is_statement:
+        raise SignatureError(f"{place}: what was signed is no statement")
+    if not predicate.startswith(PROVENANCE):
+        raise SignatureError(f"{place}: the statement is of type {predicate}, not {PROVENANCE}…")
+    if sha256 not in subjects:
+        raise SignatureError(f"{place}: the statement is about other files: sha256:{sha256} is not among them")
+
+
+class _Policy:
+    """Who may sign, as the library asks for it; remembers who did."""
+
+    def __init__(self, signer: Signer) -> None:
+        self._signer = signer
+        self.found = ""
+
+    def verify(self, cert: Certificate) -> None:
+        """Raise the library's VerificationError for a certificate of somebody else."""
+        from sigstore.errors import VerificationError  # noqa: PLC0415
+        from sigstore.verify import policy  # noqa: PLC0415
+
+        signer = self._signer
+        identities = _identities(cert)
+        self.found = next((identity for identity in identities if signer.allows(identity)), "")
+        if not self.found:
+            raise VerificationError(f"signed by {', '.join(identities) or 'nobody'}, and expected is {signer.identity}")
+        policy.AnyOf([policy.OIDCIssuerV2(signer.issuer), policy.OIDCIssuer(signer.issuer)]).verify(cert)
+        if signer.repository:
+            source = _source_repository(cert)
+            if source.lower() != signer.repository.lower():
+                place = source or "no repository"
+                raise VerificationError(f"signed for {place}, and expected is {signer.repository}")
+
+
+def _identities(cert: Certificate) -> list[str]:
+    from cryptography import x509  # noqa: PLC0415
+
+    try:
+        names = cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, ValueError):
+        return []
+    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    return [*uris, *names.get_values_for_type(x509.RFC822Name)]
+
+
+def _source_repository(cert: Certificate) -> str:
+    """The repository that a workflow ran for: https://github.com/sigstore/fulcio/blob/main/docs/oid-info.md."""
+    from cryptography import x509  # noqa: PLC0415
+
+    try:
+        found = cert.extensions.get_extension_for_oid(x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.12")).value
+    except (x509.ExtensionNotFound, ValueError):
+        return ""
+    data = found.value if isinstance(found, x509.UnrecognizedExtension) else b""
+    # A DER string of type UTF8String (X.690, 8.23), shorter than 64 KiB.
+    if data[:1] != b"\x0c" or len(data) < 2:
+        return ""
+    header = {0x81: 3, 0x82: 4}.get(data[1], 2)
+    return data[header:].decode("utf-8", "replace")
+
+
+def _refused(place: str, error: Exception) -> SignatureError:
+    return SignatureError(f"{place}: not a signature that can be trusted: {_first_line(error)}")
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:300]

@@ -1,0 +1,45 @@
+"""What a signature is about."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+Buffer: TypeAlias = "bytes | mmap.mmap"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One file that may be signed."""
+
+    name: str
+    """Its file name."""
+    sha256: str
+    """Hex."""
+    content: Callable[[], AbstractContextManager[Buffer]]
+    """Its bytes; for an archive this may mean to download it, so it is called only where the sum is not enough."""
+
+
+def subject_of_bytes(name: str, data: bytes) -> Subject:
+    """A small file that was read already."""
+    return Subject(name, hashlib.sha256(data).hexdigest(), lambda: nullcontext(data))
+
+
+def subject_of_file(name: str, sha256: str, find: Callable[[], Path]) -> Subject:
+    """A file of any size; `find` gives a copy whose sum is `sha256`."""
+    return Subject(name, sha256, lambda: _mapped(find()))
+
+
+@contextmanager
+def _mapped(path: Path) -> Iterator[Buffer]:
+    with path.open("rb") as file:
+        if path.stat().st_size == 0:  # which cannot be mapped
+            yield b""
+            return
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            yield mapped
