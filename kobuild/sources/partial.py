@@ -14,8 +14,9 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, final
+from typing import final
 
 from kobuild.store.cache import Cache
 from kobuild.streams import CHUNK_BYTES, disk_errors
@@ -27,7 +28,7 @@ _CLAIMS = 10
 class Partial:
     """One partial file, for one writer."""
 
-    def __init__(self, path: Path, file: BinaryIO) -> None:
+    def __init__(self, path: Path, file: FileIO) -> None:
         self.path = path
         self.offset = 0
         """How many bytes there are."""
@@ -49,8 +50,9 @@ class Partial:
     def write(self, data: bytes) -> None:
         """Append; raises StorageError."""
         with disk_errors("write", self.path):
-            self._file.write(data)
-            self._file.flush()
+            rest = memoryview(data)
+            while rest:
+                rest = rest[self._file.write(rest) :]
         self._count(data)
 
     def restart(self, validator: str | None) -> None:
@@ -107,12 +109,13 @@ def claim(cache: Cache, name: str) -> Iterator[Partial]:
         yield Partial(path, file)
 
 
-def _claim(cache: Cache, name: str) -> tuple[Path, BinaryIO]:
+def _claim(cache: Cache, name: str) -> tuple[Path, FileIO]:
     path = cache.partial_path(name)
     with disk_errors("write", path):
         path.parent.mkdir(parents=True, exist_ok=True)
         for _ in range(_CLAIMS):
-            file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666), "r+b")
+            # Not buffered: what a full disk refused must not be written once more, and fail once more, by closing.
+            file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666), "r+b", buffering=0)
             if _lock(file) and _is_still_at(file, path):
                 return path, file
             file.close()
@@ -120,7 +123,7 @@ def _claim(cache: Cache, name: str) -> tuple[Path, BinaryIO]:
     raise AssertionError("unreachable: nobody else knows a random name")
 
 
-def _lock(file: BinaryIO) -> bool:
+def _lock(file: FileIO) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -128,7 +131,7 @@ def _lock(file: BinaryIO) -> bool:
     return True
 
 
-def _is_still_at(file: BinaryIO, path: Path) -> bool:
+def _is_still_at(file: FileIO, path: Path) -> bool:
     """Whether the file that was locked is still the one of that name: its last owner may have made it a blob since."""
     try:
         found = path.stat()
