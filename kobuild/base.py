@@ -6,7 +6,9 @@ never uses.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+import io
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -17,9 +19,9 @@ from kobuild.image.image import Image
 from kobuild.image.store import ImageStore
 from kobuild.lock import LockedBase
 from kobuild.oci import jsonio
-from kobuild.oci.config import ImageConfig
 from kobuild.oci.descriptor import Descriptor
 from kobuild.oci.digest import Digest
+from kobuild.oci.index import Index
 from kobuild.oci.manifest import Manifest
 from kobuild.oci.platforms import Platform
 from kobuild.oci.reference import Reference
@@ -27,6 +29,7 @@ from kobuild.store.cache import Cache
 from kobuild.store.cachedsource import CachedSource
 from kobuild.store.layout import parse_document
 from kobuild.store.locations import Location
+from kobuild.streams import Readable, read_bounded
 
 SCRATCH: Final = "scratch"
 
@@ -75,9 +78,7 @@ def load_base(
             f"the lock has no manifest of the base {locked.name} for {platform}",
             hint="run `kobuild resolve`, which pins the platforms that the settings name",
         )
-    # What is on this disk already needs no second copy.
-    is_remote = Location.parse(locked.name) is None
-    reader = _Reader(locked.name, Digest.parse(locked.platforms[platform]), opener, cache if is_remote else None)
+    reader = _Reader(locked.name, Digest.parse(locked.platforms[platform]), opener, cache)
     return reader.load(platform, keep_layers=keep_layers)
 
 
@@ -89,18 +90,70 @@ def pinned_name(name: str, digest: Digest) -> str:
     return str(Location(location.transport, location.path, None, digest))
 
 
+class CachingStore:
+    """A place that images are read from, whose manifests and configs are kept in a cache: they are asked for once."""
+
+    def __init__(self, store: ImageStore, cache: Cache | None) -> None:
+        """`cache` None keeps nothing."""
+        self._store = store
+        self._cache = cache
+        self.name = store.name
+
+    def root(self) -> Manifest | Index:
+        """What the place's own root is; never from the cache, since a tag may move."""
+        return self._store.root()
+
+    def document(self, digest: Digest, what: str) -> Manifest | Index | None:
+        """A manifest or index of the cache, whose digest is checked anew; None where it is not there."""
+        raw = self._find(digest)
+        return None if raw is None else parse_document(raw, None, what)
+
+    def child(self, descriptor: Descriptor) -> Manifest | Index:
+        """A manifest or index by descriptor, size and digest checked."""
+        found = self.document(descriptor.digest, f"{self.name}: {descriptor.digest}")
+        return self.keep(self._store.child(descriptor)) if found is None else found
+
+    def source(self, descriptor: Descriptor, *, keep: bool = False) -> BlobSource:
+        """A way to a blob's bytes, from the cache where they are there; with `keep` they are put there."""
+        source = self._store.source(descriptor)
+        return source if self._cache is None else CachedSource(self._cache, descriptor, source, keep=keep)
+
+    @contextlib.contextmanager
+    def open(self, descriptor: Descriptor) -> Iterator[Readable]:
+        """Open a config, which is kept; raises SizeMismatch for what is larger than any document."""
+        raw = self._find(descriptor.digest)
+        if raw is None:
+            with self._store.open(descriptor) as file:
+                raw = read_bounded(file, jsonio.MAX_DOCUMENT_BYTES, f"{self.name}: {descriptor.digest}")
+            self._keep(raw)
+        yield io.BytesIO(raw)
+
+    def keep(self, document: Manifest | Index) -> Manifest | Index:
+        """Put a document into the cache; returns it."""
+        self._keep(document.raw)
+        return document
+
+    def _keep(self, raw: bytes) -> None:
+        if self._cache is not None:
+            with self._cache.new_blob() as blob:
+                blob.write(raw)
+            self._cache.note_base_blob(blob.digest)
+
+    def _find(self, digest: Digest) -> bytes | None:
+        return None if self._cache is None else self._cache.read_blob(digest, jsonio.MAX_DOCUMENT_BYTES)
+
+
 class _Reader:
     """Reads one platform's base."""
 
     def __init__(self, name: str, digest: Digest, opener: OpenStore, cache: Cache | None) -> None:
         self._name = name
         self._digest = digest
-        self._cache = cache
-        self._store = opener(pinned_name(name, digest))
+        self._store = open_cached(name, digest, opener, cache)
 
     def load(self, platform: Platform, *, keep_layers: bool) -> Image:
         manifest = self._read_manifest()
-        config = self._read_config(manifest)
+        config = read_config(self._store, manifest)
         check_platform(f"the base {self._name}", config.platform, platform)
         if len(config.diff_ids) != len(manifest.layers):
             raise BaseError(
@@ -109,42 +162,29 @@ class _Reader:
                 hint="the base image is broken; choose another one, or have it rebuilt",
             )
         pairs = zip(manifest.layers, config.diff_ids, strict=True)
-        layers = tuple(Layer(item, self._source(item, keep=keep_layers), diff_id) for item, diff_id in pairs)
-        return Image(manifest, config, layers)
+        layers = (Layer(item, self._store.source(item, keep=keep_layers), diff_id) for item, diff_id in pairs)
+        return Image(manifest, config, tuple(layers))
 
     def _read_manifest(self) -> Manifest:
-        raw = self._find_cached(self._digest)
+        document = self._store.document(self._digest, f"base {self._name}")
         try:
-            document = self._store.root() if raw is None else parse_document(raw, None, f"base {self._name}")
+            document = document or self._store.keep(self._store.root())
         except (LayoutError, NotFound) as error:
-            raise BaseError(
-                f"read the base {self._name} as locked: {error}",
-                hint="where the base has moved on, `kobuild resolve --upgrade` pins it anew",
-            ) from error
+            raise moved_on(self._name, error) from error
         if not isinstance(document, Manifest) or document.digest != self._digest:
             raise BaseError(f"read the base {self._name}: {self._digest} is not one platform's manifest")
-        if raw is None:
-            self._keep(document.raw)
         return document
 
-    def _read_config(self, manifest: Manifest) -> ImageConfig:
-        raw = self._find_cached(manifest.config.digest)
-        if raw is not None:
-            return ImageConfig.from_bytes(raw, f"base {self._name}: config")
-        config = read_config(self._store, manifest)
-        self._keep(config.raw)
-        return config
 
-    def _source(self, descriptor: Descriptor, *, keep: bool) -> BlobSource:
-        source = self._store.source(descriptor)
-        return source if self._cache is None else CachedSource(self._cache, descriptor, source, keep=keep)
+def open_cached(name: str, digest: Digest, opener: OpenStore, cache: Cache | None) -> CachingStore:
+    """The base by digest; what is on this disk already needs no second copy, and has no cache before it."""
+    is_remote = Location.parse(name) is None
+    return CachingStore(opener(pinned_name(name, digest)), cache if is_remote else None)
 
-    def _find_cached(self, digest: Digest) -> bytes | None:
-        """A document from the cache, whose digest is checked anew: it decides all that follows."""
-        return None if self._cache is None else self._cache.read_blob(digest, jsonio.MAX_DOCUMENT_BYTES)
 
-    def _keep(self, raw: bytes) -> None:
-        if self._cache is not None:
-            with self._cache.new_blob() as blob:
-                blob.write(raw)
-            self._cache.note_base_blob(blob.digest)
+def moved_on(name: str, error: Exception) -> BaseError:
+    """The error for a base that is not as it was locked."""
+    return BaseError(
+        f"read the base {name} as locked: {error}",
+        hint="where the base has moved on, `kobuild resolve --upgrade` pins it anew",
+    )

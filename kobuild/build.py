@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from kobuild.base import load_base
+from kobuild.baseindex import Inherited, inherit
 from kobuild.basetree import BaseTree, read_base_tree
 from kobuild.errors import (
     ArchiveError,
@@ -83,21 +84,33 @@ def build(
     jobs = [(platform, tool) for platform in platforms for tool in workshop.settings.tools]
     with ThreadPoolExecutor(max_workers=_JOBS, thread_name_prefix="kobuild-build") as pool:
         bases = {platform: pool.submit(_load_base, workshop, lock, platform, keep=keep_base) for platform in platforms}
+        inherited = pool.submit(inherit_from_base, workshop, lock, keep=keep_base)
         layers = [
             pool.submit(_tool_layer, workshop, lock, tool, platform, bases[platform], anew=anew)
             for platform, tool in jobs
         ]
         try:
-            _raise_first_failure([*bases.values(), *layers])
+            _raise_first_failure([*bases.values(), inherited, *layers])
         except BaseException:
             workshop.cancelled.set()
             stop_all()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     made = tuple(layer.result() for layer in layers)
-    loaded = alike([bases[platform].result() for platform in platforms])
+    loaded = alike([bases[platform].result() for platform in platforms], inherited.result().carried)
     images = [_assemble(workshop, lock, platform, base, made) for platform, base in zip(platforms, loaded, strict=True)]
-    return Build(gather(images, annotations=workshop.settings.image.annotations), made)
+    return Build(gather_with(workshop.settings, images, inherited.result()), made)
+
+
+def inherit_from_base(workshop: Workshop, lock: Lock, *, keep: bool = False) -> Inherited:
+    """What the settings keep of the locked base's index."""
+    return inherit(lock.base, workshop.settings.image, workshop.open_store, workshop.cache, keep_layers=keep)
+
+
+def gather_with(settings: Settings, images: Sequence[Image], inherited: Inherited) -> ImageSet:
+    """The images under an index with what it inherits; the settings' annotations go before the base's."""
+    annotations = {**inherited.annotations, **settings.image.annotations}
+    return gather(images, annotations=annotations, carried=inherited.carried)
 
 
 def _raise_first_failure(futures: Sequence[Future[Any]]) -> None:
@@ -272,5 +285,6 @@ def config_edits(settings: Settings, lock: Lock, platform: Platform) -> ConfigEd
         stop_signal=image.stop_signal,
         labels=image.labels,
         annotations={**base_annotations(image.base, digest), **image.annotations},
+        keeps_annotations=image.keeps_base_annotations,
         platform=platform,
     )

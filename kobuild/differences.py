@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from kobuild.errors import Finding
-from kobuild.image.image import Image
+from kobuild.image.image import Carried, Image
+from kobuild.image.mutate import carry_into
 from kobuild.image.store import ImageStore
 from kobuild.image.validate import FoundImage, Validation
-from kobuild.oci import jsonio
+from kobuild.oci import jsonio, mediatypes
 from kobuild.oci.annotations import REF_NAME
 from kobuild.oci.config import ImageConfig
 from kobuild.oci.descriptor import Descriptor
+from kobuild.oci.digest import Digest
 from kobuild.oci.index import Index
+from kobuild.oci.manifest import Manifest
+from kobuild.oci.mediatypes import Family
 from kobuild.oci.platforms import Platform
+from kobuild.store.dockerarchive import DockerArchive
 from kobuild.store.layout import INDEX_FILE, Layout
 
 _INDEX_MEMBERS: Final = frozenset({"schemaVersion", "mediaType", "artifactType", "manifests", "subject", "annotations"})
@@ -24,8 +29,10 @@ _MADE_BY_LAYERS: Final = frozenset({"config", "rootfs", "history", "created"})
 """Members of a config document that are compared elsewhere, or that depend on the layers."""
 
 
-def compare_platforms(name: str, wanted: Sequence[Platform], validation: Validation) -> Iterator[Finding]:
-    """Platforms that are missing, and such as nobody asked for."""
+def compare_platforms(
+    name: str, wanted: Sequence[Platform], validation: Validation, carried: Sequence[Carried] = ()
+) -> Iterator[Finding]:
+    """Platforms that are missing, and such as nobody asked for; what is carried of the base was asked for."""
     found = [image.platform for image in validation.images]
     if not found and validation.findings:
         return  # what could not be read was named already
@@ -34,11 +41,37 @@ def compare_platforms(name: str, wanted: Sequence[Platform], validation: Validat
         if platform not in found and platform not in listed:
             there = ", ".join(map(str, found)) or "none"
             yield Finding(f"{name}: platforms", str(platform), there, "build all the settings' platforms")
-    for platform in found:
-        if platform not in wanted:
+    of_base = {item.descriptor.digest for item in _listed_as(validation.root, carried)}
+    for image in validation.images:
+        platform = image.platform
+        if platform not in wanted and image.manifest.digest not in of_base:
             asked = ", ".join(map(str, wanted))
             remedy = "build again, or name the platform in image.platforms"
             yield Finding(f"{name}: platforms", f"{asked} alone", str(platform), remedy)
+
+
+def compare_inherited(
+    store: ImageStore, root: Manifest | Index, annotations: Mapping[str, str], carried: Sequence[Carried]
+) -> Iterator[Finding]:
+    """An index's annotations, and what it should list of the base; a docker-archive has no room for either."""
+    if isinstance(store, DockerArchive):
+        return
+    listed = {item.digest for item in root.manifests} if isinstance(root, Index) else set[Digest]()
+    for item in _listed_as(root, carried):
+        if item.descriptor.digest not in listed:
+            what = item.descriptor.platform or "an attestation"
+            expected = f"{what}, {item.descriptor.digest}"
+            yield Finding(f"{store.name}: platforms kept of the base", expected, "nothing", "build the image again")
+    if isinstance(root, Index) and root.media_type == mediatypes.OCI_INDEX:
+        for key, value in annotations.items():
+            if root.annotations.get(key) != value:
+                place = f"index {root.digest}: annotation {key}"
+                yield Finding(place, show(value), show(root.annotations.get(key)), "build the image again")
+
+
+def _listed_as(root: Manifest | Index | None, carried: Sequence[Carried]) -> tuple[Carried, ...]:
+    """What is carried, as an index of the root's family lists it."""
+    return carry_into(Family.of(root.media_type), carried) if root is not None else ()
 
 
 def compare_index(store: ImageStore, validation: Validation, names: Sequence[str] | None) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from kobuild.base import load_base
 from kobuild.basetree import BaseTree
-from kobuild.build import base_tree, build, config_edits, locked_tool
+from kobuild.build import base_tree, build, config_edits, inherit_from_base, locked_tool
 from kobuild.errors import UsageError
 from kobuild.image.image import Image
 from kobuild.image.mutate import alike
@@ -16,7 +16,7 @@ from kobuild.oci.platforms import Platform
 from kobuild.recipes import find_made, layer_plan, moves_of
 from kobuild.settings.model import ToolSettings
 from kobuild.toollayers import ToolExpectation
-from kobuild.verify import ImageExpectation
+from kobuild.verify import ImageExpectation, IndexExpectation
 from kobuild.workshop import Workshop
 
 _DOCKER_TRANSPORT = "docker://"
@@ -35,7 +35,8 @@ def open_subject(workshop: Workshop, text: str) -> ImageStore:
 def expect(workshop: Workshop, lock: Lock, platforms: Sequence[Platform]) -> list[ImageExpectation]:
     """What the image for each platform must be; reads the base's manifests and configs. Raises LockError."""
     settings = workshop.settings
-    bases = alike([load_base(lock.base, platform, workshop.open_store, workshop.cache) for platform in platforms])
+    loaded = [load_base(lock.base, platform, workshop.open_store, workshop.cache) for platform in platforms]
+    bases = alike(loaded, inherit_from_base(workshop, lock).carried)
     return [
         ImageExpectation(
             platform=platform,
@@ -45,6 +46,12 @@ def expect(workshop: Workshop, lock: Lock, platforms: Sequence[Platform]) -> lis
         )
         for platform, base in zip(platforms, bases, strict=True)
     ]
+
+
+def expect_index(workshop: Workshop, lock: Lock) -> IndexExpectation:
+    """What the index of the images must be, where there is one."""
+    inherited = inherit_from_base(workshop, lock)
+    return IndexExpectation({**inherited.annotations, **workshop.settings.image.annotations}, inherited.carried)
 
 
 def _expect_tool(workshop: Workshop, lock: Lock, tool: ToolSettings, base: Image) -> ToolExpectation:

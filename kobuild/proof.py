@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kobuild.base import load_base
-from kobuild.build import config_edits, history_line, locked_tool
+from kobuild.build import config_edits, history_line, inherit_from_base, locked_tool
 from kobuild.errors import BaseError
 from kobuild.image.blobs import Layer
 from kobuild.image.choose import choose_manifest, read_config
@@ -55,7 +55,7 @@ def prove(workshop: Workshop, lock: Lock, store: ImageStore, platforms: Sequence
     """
     root = store.root()
     built = tuple(_read(workshop, lock, store, root, platform) for platform in platforms)
-    bases = alike([item.base for item in built])
+    bases = alike([item.base for item in built], inherit_from_base(workshop, lock).carried)
     for base, item in zip(bases, built, strict=True):
         again = assemble(workshop, lock, base, item, epoch=item.created_seconds)
         if again.image_id != item.config.digest or again.manifest.annotations != item.manifest.annotations:

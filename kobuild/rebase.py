@@ -10,9 +10,10 @@ import dataclasses
 from dataclasses import dataclass
 
 from kobuild.base import SCRATCH, load_base, resolve_base
+from kobuild.build import gather_with, inherit_from_base
 from kobuild.errors import UsageError
 from kobuild.image.image import ImageSet
-from kobuild.image.mutate import alike, gather
+from kobuild.image.mutate import alike
 from kobuild.image.store import ImageStore
 from kobuild.lock import Lock, LockedBase
 from kobuild.proof import assemble, prove
@@ -45,9 +46,11 @@ def rebase(workshop: Workshop, lock: Lock, store: ImageStore, new_base: LockedBa
     platforms = workshop.settings.image.platforms
     built = prove(workshop, lock, store, platforms)
     new_lock = dataclasses.replace(lock, base=new_base)
-    bases = alike([load_base(new_base, platform, workshop.open_store, workshop.cache) for platform in platforms])
+    inherited = inherit_from_base(workshop, new_lock)
+    loaded = [load_base(new_base, platform, workshop.open_store, workshop.cache) for platform in platforms]
+    bases = alike(loaded, inherited.carried)
     images = [
         assemble(workshop, new_lock, base, item, epoch=workshop.source_date_epoch)
         for base, item in zip(bases, built, strict=True)
     ]
-    return Rebased(gather(images, annotations=workshop.settings.image.annotations), new_lock)
+    return Rebased(gather_with(workshop.settings, images, inherited), new_lock)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kobuild.build import Build, ToolLayer
-from kobuild.image.image import Image
+from kobuild.image.image import Carried, Image
 from kobuild.report import format_size, format_table
 
 
@@ -15,7 +15,15 @@ def build_table(build: Build) -> str:
     several = len(build.images.images) > 1
     rows = [row for image in build.images.images for row in _rows(image, build, several=several)]
     header = ("layer", "size", "unpacked", "made", "diff ID")
-    return format_table(header, rows, right=frozenset({1, 2}))
+    table = format_table(header, rows, right=frozenset({1, 2}))
+    kept = ", ".join(str(item.descriptor.platform) for item in _kept(build))
+    return f"{table}\nkept of the base: {kept}" if kept else table
+
+
+def _kept(build: Build) -> list[Carried]:
+    """The base's images that go along."""
+    carried = build.images.carried
+    return [item for item in carried if item.descriptor.platform and item.descriptor.platform.is_known]
 
 
 def _rows(image: Image, build: Build, *, several: bool) -> list[tuple[str, ...]]:
@@ -45,6 +53,9 @@ def build_json(build: Build, images: Sequence[str]) -> dict[str, Any]:
         "images": list(images),
         "media_type": build.images.descriptor.media_type,
         "platforms": [_image_json(image, build) for image in build.images.images],
+        "kept": [
+            {"platform": str(item.descriptor.platform), "digest": str(item.descriptor.digest)} for item in _kept(build)
+        ],
     }
 
 

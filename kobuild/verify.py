@@ -8,12 +8,19 @@ settings make of the base's. With a way to rebuild, the image is made again from
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
-from kobuild.differences import compare_config, compare_index, compare_platforms, compare_rebuilt, show
+from kobuild.differences import (
+    compare_config,
+    compare_index,
+    compare_inherited,
+    compare_platforms,
+    compare_rebuilt,
+    show,
+)
 from kobuild.errors import Finding, VerificationError
-from kobuild.image.image import Image
+from kobuild.image.image import Carried, Image
 from kobuild.image.layercheck import Observer
 from kobuild.image.mutate import ConfigEdits, with_config
 from kobuild.image.store import ImageStore
@@ -39,6 +46,15 @@ class ImageExpectation:
     edits: ConfigEdits
     tools: tuple[ToolExpectation, ...]
     """In the settings' order, which is layer order."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexExpectation:
+    """What settings and lock say of the index, where there is one."""
+
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    carried: tuple[Carried, ...] = ()
+    """What it lists beside the images, as the base has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +116,12 @@ def verify(
     store: ImageStore,
     expectations: Sequence[ImageExpectation],
     *,
+    index: IndexExpectation | None = None,
     rebuild: Rebuild | None = None,
     names: Sequence[str] | None = None,
     reporter: Reporter | None = None,
 ) -> VerifyReport:
-    """Check all of the image at `store` against `expectations`, one a platform.
+    """Check all of the image at `store` against `expectations`, one a platform, and against `index`.
 
     `names` are names that a layout's `index.json` should give the image; None does not look. Findings are
     collected; raised is only what says nothing of the image: LayoutMissing, RegistryError, FetchError, and whatever
@@ -116,7 +133,9 @@ def verify(
     found = {image.platform: image for image in validation.images}
     findings = list(validation.findings)
     if validation.root is not None:
-        findings += compare_platforms(store.name, tuple(wanted), validation)
+        inherited = index or IndexExpectation()
+        findings += compare_platforms(store.name, tuple(wanted), validation, inherited.carried)
+        findings += compare_inherited(store, validation.root, inherited.annotations, inherited.carried)
         findings += compare_index(store, validation, names)
     reports = []
     for platform, image in found.items():
@@ -246,6 +265,6 @@ class _ImageCheck:
         if self._image.manifest.family is Family.DOCKER:
             return  # Docker's manifests cannot hold any
         found = self._image.manifest.annotations
-        for key, value in self._expectation.edits.annotations.items():
+        for key, value in self._expectation.edits.annotations_on(self._expectation.base).items():
             if found.get(key) != value:
                 yield Finding(f"{self._place}: annotation {key}", show(value), show(found.get(key)), _AGAIN)

@@ -9,7 +9,7 @@ from typing import Any
 from kobuild.commands.output import print_json
 from kobuild.commands.shared import add_platform_option, chosen_platforms, opened, tell
 from kobuild.errors import LockError
-from kobuild.expectations import expect, open_subject, rebuild
+from kobuild.expectations import expect, expect_index, open_subject, rebuild
 from kobuild.lock import Lock, load
 from kobuild.report import format_size, format_table
 from kobuild.store.layoutwriter import DEFAULT_NAME
@@ -53,6 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     tell(arguments, verify_table(report))
     if not arguments.json:
         print(f"{arguments.image}@{report.digest}" if "@" not in arguments.image else arguments.image)
+            index=expect_index(workshop, lock),
     return 0
 
 

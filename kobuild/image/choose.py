@@ -8,6 +8,7 @@ from typing import Final
 from kobuild.errors import BaseError
 from kobuild.image.store import ImageStore
 from kobuild.oci import jsonio, mediatypes
+from kobuild.oci.annotations import ATTESTATION
 from kobuild.oci.config import ImageConfig
 from kobuild.oci.descriptor import Descriptor
 from kobuild.oci.index import Index
@@ -18,8 +19,6 @@ from kobuild.streams import read_bounded
 _MAX_DEPTH: Final = 4
 """Indexes within indexes; deeper ones are nobody's image."""
 _CONFIGS: Final = (mediatypes.OCI_CONFIG, mediatypes.DOCKER_CONFIG)
-_ATTESTATION: Final = "vnd.docker.reference.type"
-"""BuildKit's mark on an index entry that says something about another one."""
 
 
 def read_config(store: ImageStore, manifest: Manifest) -> ImageConfig:
@@ -39,23 +38,28 @@ def is_image(manifest: Manifest) -> bool:
     return manifest.config.media_type in _CONFIGS
 
 
-def list_images(store: ImageStore, index: Index, depth: int = 1) -> Iterator[Descriptor]:
+def list_images(store: ImageStore, index: Index) -> Iterator[Descriptor]:
     """Every image of an index and of the indexes in it, without attestations and artifacts."""
+    return (entry for entry in list_manifests(store, index) if not is_about_another(entry))
+
+
+def list_manifests(store: ImageStore, index: Index, depth: int = 1) -> Iterator[Descriptor]:
+    """Every manifest of an index and of the indexes in it, attestations and artifacts too."""
     if depth > _MAX_DEPTH:
         raise BaseError(f"read {store.name}: indexes within indexes, more than {_MAX_DEPTH} deep")
     for entry in index.manifests:
         if entry.media_type in mediatypes.INDEXES:
             child = store.child(entry)
             if isinstance(child, Index):
-                yield from list_images(store, child, depth + 1)
-        elif entry.media_type in mediatypes.MANIFESTS and not is_about_another(entry):
+                yield from list_manifests(store, child, depth + 1)
+        elif entry.media_type in mediatypes.MANIFESTS:
             yield entry
 
 
 def is_about_another(entry: Descriptor) -> bool:
     """Whether an index entry is an attestation or an artifact, which no platform runs."""
     unknown = entry.platform is not None and not entry.platform.is_known
-    return unknown or entry.artifact_type is not None or _ATTESTATION in entry.annotations
+    return unknown or entry.artifact_type is not None or ATTESTATION in entry.annotations
 
 
 def choose_manifest(store: ImageStore, root: Manifest | Index, platform: Platform) -> Manifest:
@@ -68,7 +72,7 @@ def choose_manifest(store: ImageStore, root: Manifest | Index, platform: Platfor
     for wanted in platform.runnable:
         if wanted in named:
             return _child_manifest(store, named[wanted])
-    nameless = {_platform_of(store, entry): entry for entry in reversed(entries) if not entry.platform}
+    nameless = {platform_of(store, entry): entry for entry in reversed(entries) if not entry.platform}
     for wanted in platform.runnable:
         if wanted in nameless:
             return _child_manifest(store, nameless[wanted])
@@ -98,7 +102,7 @@ def _child_manifest(store: ImageStore, entry: Descriptor) -> Manifest:
     return child
 
 
-def _platform_of(store: ImageStore, entry: Descriptor) -> Platform | None:
+def platform_of(store: ImageStore, entry: Descriptor) -> Platform | None:
     """What an entry without a platform is for, by its config; None where it is no image."""
     manifest = _child_manifest(store, entry)
     return read_config(store, manifest).platform if is_image(manifest) else None

@@ -55,12 +55,30 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True)
+class Carried:
+    """A manifest of the base's index that goes along as it is: a platform that is not built, or a word about one."""
+
+    descriptor: Descriptor
+    """As the index lists it."""
+    manifest: Manifest
+    blobs: tuple[Blob, ...]
+    """Every blob that the manifest names, each digest once."""
+
+
+@dataclass(frozen=True, slots=True)
 class ImageSet:
     """What one build makes: one image, or several under an index, one a platform."""
 
     images: tuple[Image, ...]
     index: Index | None
     """None for a single image that was not asked for as an index."""
+    carried: tuple[Carried, ...] = ()
+    """What the index lists beside the images."""
+
+    @property
+    def members(self) -> tuple[Image | Carried, ...]:
+        """All that has a manifest."""
+        return (*self.images, *self.carried)
 
     @property
     def root(self) -> Manifest | Index:

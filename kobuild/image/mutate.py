@@ -1,7 +1,7 @@
 """Edits of an image; each returns a new image and leaves the old one alone.
 
-What kobuild does not know of the base's config survives. The base manifest's own annotations do not: they describe the
-base (its revision, its creation), and would be untrue of what is made from it.
+What kobuild does not know of the base's config survives. The base manifest's own annotations do not, unless they are
+asked for: they describe the base (its revision, its creation), and would be untrue of what is made from it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Final
 from kobuild.errors import BaseError
 from kobuild.image.blobs import Layer
 from kobuild.image.environment import prepend_path, set_variables
-from kobuild.image.image import Image, ImageSet
+from kobuild.image.image import Carried, Image, ImageSet
 from kobuild.oci import annotations as keys
 from kobuild.oci import jsonio, mediatypes
 from kobuild.oci.config import ImageConfig, format_time
@@ -62,8 +62,14 @@ class ConfigEdits:
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     """All the annotations of the new manifest; Docker's manifests cannot hold any, so there they are left out."""
+    keeps_annotations: bool = False
+    """Whether the base's stay under `annotations`, so that those are not all."""
     platform: Platform | None = None
     """What the image is for, where that is narrower than the base's word (`amd64/v3` on a base for `amd64`)."""
+
+    def annotations_on(self, base: Image) -> dict[str, str]:
+        """The annotations of what is made of `base`."""
+        return {**(base.manifest.annotations if self.keeps_annotations else {}), **self.annotations}
 
 
 def append_layers(image: Image, additions: Sequence[Addition], *, created: datetime) -> Image:
@@ -107,7 +113,8 @@ def with_config(image: Image, edits: ConfigEdits) -> Image:
     if edits.labels:
         runtime["Labels"] = {**jsonio.get_string_map(runtime, "Labels", _WHAT), **edits.labels}
     value["config"] = runtime
-    return _assemble(image, config=ImageConfig.from_value(value), layers=image.layers, annotations=edits.annotations)
+    annotations = edits.annotations_on(image)
+    return _assemble(image, config=ImageConfig.from_value(value), layers=image.layers, annotations=annotations)
 
 
 def base_annotations(name: str, digest: Digest | None) -> dict[str, str]:
@@ -120,26 +127,69 @@ def as_oci(image: Image) -> Image:
     return _assemble(image, config=image.config, layers=image.layers, family=Family.OCI)
 
 
-def gather(images: Sequence[Image], *, annotations: Mapping[str, str] | None = None, indexed: bool = False) -> ImageSet:
+def gather(
+    images: Sequence[Image],
+    *,
+    annotations: Mapping[str, str] | None = None,
+    indexed: bool = False,
+    carried: Sequence[Carried] = (),
+) -> ImageSet:
     """What a tag points at: the only image itself, or an index of several (or of one, where `indexed` asks for it).
 
-    Images of both families become OCI all, so that an index does not mix them.
+    What is `carried` is listed after the images. Images of both families become OCI all, so that an index does not mix
+    them.
     """
-    if len(images) == 1 and not indexed:
+    if len(images) == 1 and not indexed and not carried:
         return ImageSet(tuple(images), None)
-    same = alike(images)
-    media_type = same[0].manifest.family.index
-    manifests = tuple(image.descriptor for image in same)
-    return ImageSet(same, Index.build(media_type=media_type, manifests=manifests, annotations=annotations))
+    same = alike(images, carried)
+    family = same[0].manifest.family
+    others = carry_into(family, carried)
+    manifests = (*(image.descriptor for image in same), *(item.descriptor for item in others))
+    index = Index.build(media_type=family.index, manifests=manifests, annotations=annotations)
+    return ImageSet(same, index, others)
 
 
-def alike(images: Sequence[Image]) -> tuple[Image, ...]:
-    """The same images in one family: OCI's, unless all are Docker's.
+def alike(images: Sequence[Image], carried: Sequence[Carried] = ()) -> tuple[Image, ...]:
+    """The same images in one family: OCI's, unless all are Docker's, what is carried along included.
 
     Bases are best made alike before they are edited: a Docker manifest that becomes OCI later has lost its annotations.
     """
-    is_mixed = len({image.manifest.family for image in images}) > 1
+    manifests = [image.manifest for image in images] + [item.manifest for item in carried]
+    is_mixed = len({manifest.family for manifest in manifests}) > 1
     return tuple(as_oci(image) for image in images) if is_mixed else tuple(images)
+
+
+def carry_into(family: Family, carried: Sequence[Carried]) -> tuple[Carried, ...]:
+    """What is carried as an index of that family lists it.
+
+    In an index of OCI's, Docker's manifests are written anew; attestations about those, which name their old digests,
+    are left out.
+    """
+    if family is Family.DOCKER:
+        return tuple(carried)
+    items = [_carried_as_oci(item) for item in carried]
+    listed = {str(item.descriptor.digest) for item in items}
+    about = [item.descriptor.annotations.get(keys.ATTESTED_DIGEST) for item in items]
+    return tuple(item for item, digest in zip(items, about, strict=True) if digest is None or digest in listed)
+
+
+def _carried_as_oci(item: Carried) -> Carried:
+    if item.manifest.family is Family.OCI:
+        return item
+    manifest = Manifest.build(
+        media_type=Family.OCI.manifest,
+        config=_descriptor_as_oci(item.manifest.config),
+        layers=tuple(_descriptor_as_oci(layer) for layer in item.manifest.layers),
+        annotations={},
+    )
+    plain = manifest.descriptor
+    descriptor = replace(item.descriptor, media_type=plain.media_type, digest=plain.digest, size=plain.size, data=None)
+    blobs = tuple(replace(blob, descriptor=_descriptor_as_oci(blob.descriptor)) for blob in item.blobs)
+    return Carried(descriptor, manifest, blobs)
+
+
+def _descriptor_as_oci(descriptor: Descriptor) -> Descriptor:
+    return replace(descriptor, media_type=mediatypes.to_oci(descriptor.media_type))
 
 
 def _edit_environment(runtime: dict[str, Any], edits: ConfigEdits) -> None:

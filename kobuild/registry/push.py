@@ -8,7 +8,7 @@ from functools import partial
 
 from kobuild.errors import AuthError, PushRefused
 from kobuild.image.blobs import Blob
-from kobuild.image.image import Image, ImageSet
+from kobuild.image.image import Carried, Image, ImageSet
 from kobuild.oci import mediatypes
 from kobuild.oci.descriptor import Descriptor
 from kobuild.oci.index import Index
@@ -120,17 +120,17 @@ class RepositoryPush:
 
     def _push_content(self, result: PushResult, also_in: Sequence[Repository]) -> PushResult:
         """Blobs and children of what the repository does not have; the root itself comes with its tags."""
-        images = list(self._set.images)
+        members = list(self._set.members)
         if self._set.index is not None:
-            documents: list[Manifest | Index] = [self._set.index, *(image.manifest for image in images)]
+            documents: list[Manifest | Index] = [self._set.index, *(member.manifest for member in members)]
             root_is_there, *there = run_all([partial(self._is_there, item) for item in documents], self._stop)
             if root_is_there:
                 return result
-            images = [image for image, is_there in zip(images, there, strict=True) if not is_there]
-        outcomes = self._push_blobs(images, also_in)
+            members = [member for member, is_there in zip(members, there, strict=True) if not is_there]
+        outcomes = self._push_blobs(members, also_in)
         if self._set.index is not None:
             put = ManifestWriter(self._connection, self._repository, self._scopes).put
-            manifests = [image.manifest for image in images]
+            manifests = [member.manifest for member in members]
             run_all([partial(put, item, str(item.digest)) for item in manifests], self._stop)
         kinds = [outcome for outcome, _ in outcomes]
         return PushResult(
@@ -142,9 +142,11 @@ class RepositoryPush:
             unchanged=result.unchanged,
         )
 
-    def _push_blobs(self, images: Sequence[Image], also_in: Sequence[Repository]) -> list[tuple[Outcome, int]]:
+    def _push_blobs(
+        self, members: Sequence[Image | Carried], also_in: Sequence[Repository]
+    ) -> list[tuple[Outcome, int]]:
         pusher = BlobPusher(self._connection, self._repository, self._scopes, self._stop)
-        unique = {blob.descriptor.digest: blob for image in images for blob in image.blobs if not _is_foreign(blob)}
+        unique = {blob.descriptor.digest: blob for member in members for blob in member.blobs if not _is_foreign(blob)}
         largest_first = sorted(unique.values(), key=lambda blob: -blob.descriptor.size)
         return run_all([partial(self._push_blob, pusher, blob, also_in) for blob in largest_first], self._stop)
 
@@ -161,7 +163,7 @@ class RepositoryPush:
         return also_in[0] if also_in else None
 
     def _mount_sources(self, also_in: Sequence[Repository]) -> list[Repository]:
-        named = {blob.source.repository for image in self._set.images for blob in image.blobs}
+        named = {blob.source.repository for member in self._set.members for blob in member.blobs}
         known = {source for source in named if source is not None and self._is_mountable(source)}
         return sorted({*known, *also_in})
 

@@ -18,6 +18,8 @@ IMAGE_KEYS: Final = (
     "base",
     "target",
     "platforms",
+    "other-platforms",
+    "base-annotations",
     "compression",
     "workdir",
     "path",
@@ -35,6 +37,8 @@ IMAGE_KEYS: Final = (
 COMPRESSIONS: Final = tuple(kind.value for kind in Compression if kind is not Compression.NONE)
 BASE_LOCATIONS: Final = ("oci", "oci-archive", "docker-archive")
 """Places other than registries that a base may be read from."""
+FATES: Final = ("drop", "keep")
+"""What may become of a part of the base's index."""
 
 _OTHER_WORDS: Final = {
     "gz": "gzip",
@@ -66,6 +70,8 @@ def read_image(table: Table) -> ImageSettings:
         base=table.take("base", base, _DEFAULTS.base),
         targets=table.take_list("target", target, or_one=True) or (),
         platforms=_platforms(table),
+        keeps_other_platforms=table.take("other-platforms", is_kept, default=False),
+        keeps_base_annotations=table.take("base-annotations", is_kept, default=False),
         compression=table.take("compression", compression, _DEFAULTS.compression),
         workdir=table.take("workdir", values.image_path, None),
         path=table.take_list("path", values.path_entry) or (),
@@ -136,6 +142,14 @@ def compression(value: object) -> Compression:
     meant = _OTHER_WORDS.get(wanted.lower().replace("_", "-"))
     hint = f"did you mean {meant}?" if meant else did_you_mean(wanted, COMPRESSIONS)
     raise Unfit(f"unknown compression {quoted(wanted)}", hint)
+
+
+def is_kept(value: object) -> bool:
+    """Whether the word is `keep`, and not `drop`."""
+    wanted = values.string(value)
+    if wanted not in FATES:
+        raise Unfit(f"expected {' or '.join(FATES)}, got {quoted(wanted)}", did_you_mean(wanted, FATES))
+    return wanted == "keep"
 
 
 def env_name(value: object) -> str:

@@ -94,6 +94,10 @@ class ImageSettings:
 class SourcesSettings:
     """The `sources` table: base addresses for mirrors and air-gapped sites; None is the public one."""
 
+    keeps_other_platforms: bool = False
+    """Whether the base's images for platforms not named here go along in the index, as they are."""
+    keeps_base_annotations: bool = False
+    """Whether the annotations of the base's index and manifests stay under ours."""
     go: str | None = None
     github_api: str | None = None
     github_server: str | None = None

@@ -45,7 +45,7 @@ def write_docker_archive(
     references: Sequence[Reference] = (),
     reporter: Reporter | None = None,
 ) -> WriteResult:
-    """Write the only image of `images` as one tar, which appears at `path` when it is whole.
+    """Write the only image of `images` as one tar, which appears at `path` when it is whole; nothing that is carried.
 
     Raises UsageError for several platforms, which the form cannot hold; IntegrityError where a layer's bytes are not
     what its digest and its diff ID say.

@@ -68,11 +68,11 @@ def layout_contents(images: ImageSet, names: Sequence[str] = (DEFAULT_NAME,)) ->
 
     With more than one name, tools that are not told one (`skopeo inspect oci:DIR`) refuse to choose.
     """
-    documents: list[Manifest | Index] = [image.manifest for image in images.images]
+    documents: list[Manifest | Index] = [member.manifest for member in images.members]
     if images.index is not None:
         documents.insert(0, images.index)
     blobs = {document.digest: Blob(document.descriptor, BytesSource(document.raw)) for document in documents}
-    of_images = [blob for image in images.images for blob in image.blobs if not _stays_away(blob.descriptor)]
+    of_images = [blob for member in images.members for blob in member.blobs if not _stays_away(blob.descriptor)]
     # A stable sort: configs, which are in memory, before layers, which may come from afar.
     for blob in sorted(of_images, key=lambda blob: not isinstance(blob.source, BytesSource)):
         blobs.setdefault(blob.descriptor.digest, blob)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from kobuild.base import load_base, open_store, pinned_name, resolve_base
-from kobuild.errors import BaseError, InvalidReference, LayoutError, LockError, MalformedDocument, NotFound, UsageError
-from kobuild.image.blobs import Blob, BlobSource, BytesSource
+from kobuild.errors import BaseError, InvalidReference, LayoutError, LockError, MalformedDocument, UsageError
+from kobuild.image.blobs import Blob
 from kobuild.image.image import Image
 from kobuild.image.mutate import gather
 from kobuild.image.store import ImageStore
@@ -26,81 +24,10 @@ from kobuild.oci.platforms import Platform
 from kobuild.oci.reference import Reference
 from kobuild.store.cache import Cache
 from kobuild.store.ociarchive import write_oci_archive
-from kobuild.streams import Readable
 from tests.support.images import AMD64, ARM64, layout_of, random_image
+from tests.support.shelf import Shelf, ShelfStore, shelf_of
 
 ARM_V5, ARM_V6, ARM_V7 = (Platform("linux", "arm", variant) for variant in ("v5", "v6", "v7"))
-
-
-class Shelf:
-    """A registry's repository in memory: documents and blobs by digest, and a count of what was asked for."""
-
-    def __init__(self, *images: Image) -> None:
-        self.documents: dict[Digest, Manifest | Index] = {}
-        self.blobs: dict[Digest, bytes] = {}
-        self.tags: dict[str, Digest] = {}
-        self.asked: list[str] = []
-        for image in images:
-            self.add(image)
-
-    def add(self, image: Image) -> Descriptor:
-        self.documents[image.manifest.digest] = image.manifest
-        for blob in image.blobs:
-            with blob.source.open() as file:
-                self.blobs[blob.descriptor.digest] = file.read()
-        return image.descriptor
-
-    def tag(self, root: Manifest | Index, tag: str = "latest") -> None:
-        self.documents[root.digest] = root
-        self.tags[tag] = root.digest
-
-    def open(self, text: str) -> ImageStore:
-        return ShelfStore(self, Reference.parse(text))
-
-
-class ShelfStore:
-    """One reference of a shelf."""
-
-    def __init__(self, shelf: Shelf, reference: Reference) -> None:
-        self.shelf = shelf
-        self.reference = reference
-        self.name = str(reference)
-
-    def root(self) -> Manifest | Index:
-        return self._document(self.reference.digest or self.shelf.tags[str(self.reference.tag)])
-
-    def child(self, descriptor: Descriptor) -> Manifest | Index:
-        return self._document(descriptor.digest)
-
-    def source(self, descriptor: Descriptor) -> BlobSource:
-        return ShelfSource(self.shelf, descriptor)
-
-    def open(self, descriptor: Descriptor) -> AbstractContextManager[Readable]:
-        return self.source(descriptor).open()
-
-    def _document(self, digest: Digest) -> Manifest | Index:
-        self.shelf.asked.append(f"manifest {digest}")
-        if digest not in self.shelf.documents:
-            raise NotFound(f"no manifest {digest}")
-        return self.shelf.documents[digest]
-
-
-class ShelfSource:
-    repository = None
-
-    def __init__(self, shelf: Shelf, descriptor: Descriptor) -> None:
-        self.shelf = shelf
-        self.descriptor = descriptor
-
-    def open(self) -> AbstractContextManager[Readable]:
-        self.shelf.asked.append(f"blob {self.descriptor.digest}")
-        return BytesSource(self.shelf.blobs[self.descriptor.digest]).open()
-
-
-def shelf_of(*images: Image, entries: Callable[[Image], Descriptor] = lambda image: image.descriptor) -> Shelf:
-    shelf = Shelf(*images)
-    shelf.tag(Index.build(media_type=OCI_INDEX, manifests=tuple(entries(image) for image in images)))
-    return shelf
 
 
 def locked(shelf: Shelf, *platforms: Platform) -> LockedBase:

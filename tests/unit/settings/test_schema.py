@@ -57,7 +57,7 @@ def sections() -> dict[str, dict[str, str]]:
 def whole(text: str, section: str) -> str:
     """An example of the reference as a whole file."""
     if not re.search(r"^\[", text, re.MULTILINE) and section == "[image]":
-        text = f"[image]\n{text}" if text.startswith("base") else f'[image]\nbase = "scratch"\n{text}'
+        text = f"[image]\n{text}" if text.startswith("base =") else f'[image]\nbase = "scratch"\n{text}'
     return text if "[image]" in text else f'[image]\nbase = "scratch"\n{text}'
 
 
