@@ -16,6 +16,7 @@
     settings = "…"                        a fingerprint of what else decided the choice
     [tools.go.artifacts."linux/amd64"]
     url, filename, size, sha256, vouched-by
+    proofs = ["minisign:…"]               what was proven of that sha256; absent where nothing was
 
 Tables are sorted by name, so that the same choice is the same bytes whatever the order of the settings.
 """
@@ -41,6 +42,10 @@ _HEADER: Final = "# Made by `kobuild resolve`. Commit this file; do not edit it 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}\Z")
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+\Z")
 _VOUCHED: Final = frozenset({"publisher", "checksums-file", "user", "first-download", "local"})
+_PROOF: Final = re.compile(r"[a-z][a-z0-9-]*:[^\x00-\x1f\x7f]{1,1000}\Z")
+_MAX_PROOFS: Final = 32
+SIGNATURES: Final = frozenset({"minisign", "cosign", "sigstore", "github-attestation"})
+"""The kinds of proof that only somebody with the publisher's key, or in the publisher's name, can make."""
 _ESCAPES: Final = {"\\": "\\\\", '"': '\\"', "\b": "\\b", "\t": "\\t", "\n": "\\n", "\f": "\\f", "\r": "\\r"}
 _REDO: Final = "run `kobuild resolve` to make it again"
 
@@ -55,8 +60,28 @@ class LockedArtifact:
     """In bytes; of a directory: of all its files together."""
     sha256: str
     vouched_by: str
+    proofs: tuple[str, ...] = ()
+    """What was proven of the file with this sha256, sorted: `KIND:WHO`, such as `minisign:KEY-ID`."""
     location: str | None = field(default=None, compare=False, repr=False)
     """The address that pip or npm gave for a package URL just now; never written, since it may hold credentials."""
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether a signature of its publisher's was verified."""
+        return any(proof.partition(":")[0] in SIGNATURES for proof in self.proofs)
+
+    @property
+    def is_vouched_for(self) -> bool:
+        """Whether somebody beside the first download says what its sha256 is."""
+        return self.is_signed or self.vouched_by != "first-download"
+
+    def lacks(self, required: str) -> str | None:
+        """What it lacks of the proof that a tool's `require` asks for (`checksum`, `signature` or nothing), or None."""
+        if required == "signature" and not self.is_signed:
+            return "no signature was verified"
+        if required and not self.is_vouched_for:
+            return "nobody says which sha256 it has"
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +166,8 @@ def _tool_lines(tool: LockedTool) -> Iterator[str]:
         yield from ("", f"[{table}.artifacts.{_key(str(platform))}]")
         yield from (_pair("url", artifact.url), _pair("filename", artifact.filename), f"size = {artifact.size}")
         yield from (_pair("sha256", artifact.sha256), _pair("vouched-by", artifact.vouched_by))
+        if artifact.proofs:
+            yield f"proofs = [{', '.join(map(_string, sorted(artifact.proofs)))}]"
 
 
 def _pair(key: str, value: str) -> str:
@@ -254,7 +281,7 @@ class _Reader:
         )
 
     def _artifact(self, table: Mapping[str, Any], where: tuple[str, ...]) -> LockedArtifact:
-        self._check_keys(table, where, {"url", "filename", "size", "sha256", "vouched-by"})
+        self._check_keys(table, where, {"url", "filename", "size", "sha256", "vouched-by", "proofs"})
         size = table.get("size")
         if not isinstance(size, int) or isinstance(size, bool) or size < 0:
             raise self._fault((*where, "size"), f"expected a number of bytes, got {size!r}")
@@ -267,7 +294,15 @@ class _Reader:
         filename = self._str(table, "filename", where)
         if not filename or "/" in filename.rstrip("/") or "\0" in filename or filename.strip("./") == "":
             raise self._fault((*where, "filename"), f"expected a plain file name, got {filename!r}")
-        return LockedArtifact(self._str(table, "url", where), filename, size, sha256, vouched_by)
+        proofs = self._proofs(table, where)
+        return LockedArtifact(self._str(table, "url", where), filename, size, sha256, vouched_by, proofs)
+
+    def _proofs(self, table: Mapping[str, Any], where: tuple[str, ...]) -> tuple[str, ...]:
+        value = table.get("proofs", [])
+        is_list = isinstance(value, list) and len(value) <= _MAX_PROOFS
+        if not is_list or not all(isinstance(item, str) and _PROOF.match(item) for item in value):
+            raise self._fault((*where, "proofs"), f"expected an array of KIND:WHO, got {value!r}"[:300])
+        return tuple(sorted(set(value)))
 
     def _table(self, parent: Mapping[str, Any], key: str, where: tuple[str, ...]) -> Mapping[str, Any]:
         value = parent.get(key)

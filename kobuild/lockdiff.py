@@ -66,5 +66,6 @@ def _facets(tool: LockedTool) -> tuple[str, ...]:
         f"{_words(tool)} for {', '.join(str(platform) for platform, _ in files)}",
         ", ".join(f"{artifact.filename} sha256:{artifact.sha256[:12]}" for _, artifact in files),
         ", ".join(f"{artifact.url} ({artifact.vouched_by})" for _, artifact in files),
+        ", ".join(f"{artifact.filename} proven by {', '.join(artifact.proofs) or 'nothing'}" for _, artifact in files),
         f"{_words(tool)} pinned as {tool.requirement!r}",
     )

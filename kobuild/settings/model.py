@@ -50,6 +50,18 @@ class ToolSettings:
     """Address template of a checksums file for `url:` sources."""
     sha256: str = ""
     """The sum that the user vouches for, for one-platform `url:` sources."""
+    require: str = ""
+    """The proof without which the file is refused: `checksum`, `signature` or nothing."""
+    minisign_keys: tuple[str, ...] = ()
+    """Public keys of minisign, any of which may sign."""
+    cosign_key: str = ""
+    """A public key as PEM, or the base64 in it."""
+    identity: str = ""
+    """Who signs without a key: a certificate's subject, with `*`, {version} and {tag}."""
+    issuer: str = ""
+    """Who vouches for the identity; empty is GitHub Actions."""
+    attestations: bool | None = None
+    """Whether GitHub is asked for attestations; None is where a signature is required and there is no other."""
     test: str = ""
     """A command that shows that the tool works in the image."""
     devices: bool = False
@@ -63,6 +75,16 @@ class ToolSettings:
     max_ratio: int | None = None
     """The most bytes that come of each compressed byte."""
 
+    @property
+    def looks_for_signatures(self) -> bool:
+        """Whether signature files are looked for beside the file."""
+        return bool(self.minisign_keys or self.cosign_key or self.identity)
+
+    @property
+    def looks_for_proof(self) -> bool:
+        """Whether anything beyond the file's sum is looked at."""
+        return self.looks_for_signatures or bool(self.require or self.attestations)
+
 
 @dataclass(frozen=True, slots=True)
 class ImageSettings:
@@ -72,6 +94,10 @@ class ImageSettings:
     """`scratch`, a reference, or `oci:DIR`, `oci-archive:FILE`, `docker-archive:FILE`, with `:TAG`; kept as written."""
     targets: tuple[Reference, ...] = ()
     platforms: tuple[Platform, ...] = (Platform("linux", "amd64"),)
+    keeps_other_platforms: bool = False
+    """Whether the base's images for platforms not named here go along in the index, as they are."""
+    keeps_base_annotations: bool = False
+    """Whether the annotations of the base's index and manifests stay under ours."""
     compression: Compression = Compression.GZIP
     workdir: str | None = None
     path: tuple[str, ...] = ()
@@ -94,10 +120,6 @@ class ImageSettings:
 class SourcesSettings:
     """The `sources` table: base addresses for mirrors and air-gapped sites; None is the public one."""
 
-    keeps_other_platforms: bool = False
-    """Whether the base's images for platforms not named here go along in the index, as they are."""
-    keeps_base_annotations: bool = False
-    """Whether the annotations of the base's index and manifests stay under ours."""
     go: str | None = None
     github_api: str | None = None
     github_server: str | None = None
@@ -105,6 +127,8 @@ class SourcesSettings:
     """By registry, or path in one: what stands in for it when images are read, in the order of asking."""
     mirrors_only: bool = False
     """Whether a registry that has mirrors is never asked itself."""
+    trusted_root: str | None = None
+    """A file, relative to the settings, that says whose certificates and logs count; None is the public Sigstore."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from kobuild.settings.table import Table
 from kobuild.settings.tools import TOOL_KEYS, read_tools
 
 ROOT_KEYS: Final = ("image", "tools", "sources")
-SOURCES_KEYS: Final = ("go", "github-api", "github-server", "mirrors", "mirrors-only")
+SOURCES_KEYS: Final = ("go", "github-api", "github-server", "mirrors", "mirrors-only", "trusted-root")
 MAX_SIZE_BYTES: Final = 1 << 20
 """A settings file is written by hand: more than this is another file, named by mistake."""
 
@@ -134,6 +134,7 @@ def _read_sources(root: Table) -> SourcesSettings:
         github_server=table.take("github-server", values.base_address, None),
         mirrors=_read_mirrors(table),
         mirrors_only=table.take("mirrors-only", values.boolean, default=False),
+        trusted_root=table.take("trusted-root", values.text, None),
     )
 
 

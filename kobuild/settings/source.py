@@ -13,6 +13,7 @@ from typing import Final
 from kobuild.settings import values
 from kobuild.settings.faults import Unfit, nearest, quoted
 from kobuild.settings.model import SourceSpec
+from kobuild.settings.proofs import SIGNATURE_KEYS, SUM_KEYS
 
 COMMON_KEYS: Final = (
     *("source", "root", "only", "strip", "mode", "test"),
@@ -121,10 +122,10 @@ def _path(argument: str) -> str:
 
 
 KINDS: Final[Mapping[str, Kind]] = {
-    "go": Kind("go", _nothing, ("version",)),
-    "github": Kind("github:OWNER/REPO", _github, ("version", "asset", "rename")),
-    "url": Kind("url:ADDRESS", _url, ("version", "rename", "versions", "checksums", "sha256")),
-    "pypi": Kind("pypi:NAME", _pypi, ("version",)),
-    "npm": Kind("npm:NAME", _npm, ("version",)),
+    "go": Kind("go", _nothing, ("version", *SUM_KEYS)),
+    "github": Kind("github:OWNER/REPO", _github, ("version", "asset", "rename", *SIGNATURE_KEYS, "attestations")),
+    "url": Kind("url:ADDRESS", _url, ("version", "rename", "versions", "checksums", "sha256", *SIGNATURE_KEYS)),
+    "pypi": Kind("pypi:NAME", _pypi, ("version", *SUM_KEYS)),
+    "npm": Kind("npm:NAME", _npm, ("version", *SUM_KEYS)),
     "path": Kind("path:FILE-OR-DIR", _path, ("rename",)),
 }

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from kobuild.oci.platforms import Platform
-from kobuild.settings import values
+from kobuild.settings import proofs, values
 from kobuild.settings.faults import Unfit, quoted
 from kobuild.settings.model import SourceSpec, ToolSettings
 from kobuild.settings.source import KINDS, URL_PLACEHOLDERS, keys_of, kinds_with, parse_source
@@ -25,6 +25,8 @@ TOOL_KEYS: Final = (
     "versions",
     "checksums",
     "sha256",
+    *proofs.SIGNATURE_KEYS,
+    "attestations",
     "test",
     "devices",
     "whiteouts",
@@ -51,6 +53,7 @@ def check_tool(tool: ToolSettings, platforms: tuple[Platform, ...]) -> Iterator[
     if tool.source.kind == "url":
         yield from _check_url_version(tool)
         yield from _check_url_sum(tool, platforms)
+    yield from proofs.check_proofs(tool)
 
 
 def _read_named(
@@ -98,7 +101,13 @@ def _read_tool(table: Table, name: str, source: SourceSpec) -> ToolSettings:
         versions=table.take("versions", values.address, ""),
         checksums=table.take("checksums", _sums_address, ""),
         sha256=table.take("sha256", values.sha256, ""),
-        test=table.take("test", values.text, ""),
+        require=table.take("require", proofs.requirement, ""),
+        minisign_keys=table.take_list("minisign-key", proofs.minisign_key, or_one=True) or (),
+        cosign_key=table.take("cosign-key", proofs.cosign_key, ""),
+        identity=table.take("identity", proofs.identity, ""),
+        issuer=table.take("issuer", values.base_address, ""),
+        attestations=table.take("attestations", values.boolean, None),
+        test=table.take("test", values.command, ""),
         devices=table.take("devices", values.boolean, False),
         whiteouts=table.take("whiteouts", values.boolean, False),
         max_members=table.take("max-members", values.positive, None),
