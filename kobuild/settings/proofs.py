@@ -1,0 +1,84 @@
+"""The keys of a tool that say which proof of its publisher's is looked for, and which is required."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from kobuild.errors import SignatureError
+from kobuild.settings import values
+from kobuild.settings.faults import Unfit, did_you_mean, quoted
+from kobuild.settings.model import ToolSettings
+from kobuild.signatures.cosign import parse_public_key as parse_cosign_key
+from kobuild.signatures.minisign import parse_public_key as parse_minisign_key
+
+REQUIREMENTS: Final = ("checksum", "signature")
+SUM_KEYS: Final = ("require",)
+"""For sources whose index says the sums, and signs nothing that can be had here."""
+SIGNATURE_KEYS: Final = ("require", "minisign-key", "cosign-key", "identity", "issuer")
+IDENTITY_PLACEHOLDERS: Final = ("version", "tag")
+_SIGNING_KINDS: Final = ("github", "url")
+_GITHUB: Final = "https://github.com/"
+
+
+def requirement(value: object) -> str:
+    """One of REQUIREMENTS."""
+    wanted = values.string(value)
+    if wanted not in REQUIREMENTS:
+        raise Unfit(f"unknown proof {quoted(wanted)}", did_you_mean(wanted, REQUIREMENTS))
+    return wanted
+
+
+def minisign_key(value: object) -> str:
+    """A minisign public key: its base64, without the comment."""
+    wanted = values.text(value)
+    try:
+        parse_minisign_key(wanted)
+    except SignatureError as error:
+        raise Unfit(error.message, "the publisher shows it as RW… and 54 more letters") from error
+    return wanted.strip().splitlines()[-1].strip()
+
+
+def cosign_key(value: object) -> str:
+    """A public key as cosign writes it: PEM, or the base64 in it."""
+    wanted = values.text(value)
+    try:
+        parse_cosign_key(wanted)
+    except SignatureError as error:
+        raise Unfit(error.message, "put the text of cosign.pub between ''' and '''") from error
+    return wanted.strip()
+
+
+def identity(value: object) -> str:
+    """Whom a certificate must name; `*` stands for anything, but not for everything."""
+    wanted = values.template(value, IDENTITY_PLACEHOLDERS).strip()
+    if re.search(r"\s", wanted):
+        raise Unfit(f"an identity has no white space: {quoted(wanted)}")
+    if not re.search(r"[A-Za-z0-9]", re.sub(r"^https?://|\{\w+\}", "", wanted)):
+        raise Unfit(f"this identity is anybody's: {quoted(wanted)}", f"such as {_GITHUB}OWNER/REPO/.github/workflows/*")
+    return wanted
+
+
+def check_proofs(tool: ToolSettings) -> Iterator[tuple[str, Unfit]]:
+    """What does not go together: the key at fault, and why."""
+    if tool.issuer and not tool.identity:
+        yield "issuer", Unfit("an issuer alone says nothing about who signed", "write identity, too, or leave it out")
+    if tool.identity and not tool.issuer and not tool.identity.startswith(_GITHUB):
+        yield "identity", Unfit("nothing says who vouches for this identity", 'write issuer = "https://…", too')
+    if tool.require == "signature":
+        yield from _check_signature(tool)
+    if tool.require == "checksum" and tool.source.kind == "url" and not (tool.checksums or tool.sha256):
+        if not tool.looks_for_signatures:
+            yield "require", Unfit("nothing says the sum of this file", "write checksums or sha256, too")
+
+
+def _check_signature(tool: ToolSettings) -> Iterator[tuple[str, Unfit]]:
+    kind = tool.source.kind
+    if kind not in _SIGNING_KINDS:
+        hint = f'signatures are for {" and ".join(_SIGNING_KINDS)} sources; write require = "checksum"'
+        yield "require", Unfit(f"signatures of a {kind} source cannot be verified", hint)
+    elif kind == "url" and not tool.looks_for_signatures:
+        yield "require", Unfit("nothing says who signs this file", "write minisign-key, cosign-key or identity, too")
+    elif tool.attestations is False and not tool.looks_for_signatures:
+        yield "attestations", Unfit("no proof is left that could be found", "write minisign-key, cosign-key or identity")
