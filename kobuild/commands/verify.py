@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from kobuild.commands.output import print_json
+from kobuild.commands.reading import parse_count
+from kobuild.commands.running import run_tools, runs_json, runs_table
 from kobuild.commands.shared import add_platform_option, chosen_platforms, opened, tell
+from kobuild.engines.choosing import ENGINES
 from kobuild.errors import LockError
 from kobuild.expectations import expect, expect_index, open_subject, rebuild
 from kobuild.lock import Lock, load
@@ -29,6 +33,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="oci:DIR, oci-archive:FILE, docker-archive:FILE or a reference (default: %(default)s)",
     )
     parser.add_argument("--rebuild", action="store_true", help="build again from the lock and compare image IDs")
+    group = parser.add_argument_group("running the tools")
+    group.add_argument(
+        "--run", dest="run_tests", action="store_true", help="run each tool's test inside the image, without network"
+    )
+    group.add_argument("--engine", choices=ENGINES, help="by this program (default: the first that works)")
+    group.add_argument(
+        "--timeout", type=parse_count, default=120, metavar="SECONDS", help="for each test (default: %(default)s)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -41,19 +53,24 @@ def run(arguments: argparse.Namespace) -> int:
         report = verify(
             store,
             expectations,
+            index=expect_index(workshop, lock),
             names=own_names(arguments.image),
             rebuild=(lambda platform: rebuild(workshop, lock, platform)) if arguments.rebuild else None,
             reporter=workshop.reporter,
         )
+        ran = run_tools(arguments, workshop, store, platforms, report) if arguments.run_tests else None
         for note in report.notes:
             workshop.reporter.warning(str(note))
+    if ran is not None:
+        report = replace(report, findings=(*report.findings, *ran.findings))
     if arguments.json:
-        print_json(verify_json(report))
+        print_json({**verify_json(report), **({"runs": runs_json(ran)} if ran is not None else {})})
     report.raise_for_findings()
     tell(arguments, verify_table(report))
+    if ran is not None:
+        tell(arguments, runs_table(ran))
     if not arguments.json:
         print(f"{arguments.image}@{report.digest}" if "@" not in arguments.image else arguments.image)
-            index=expect_index(workshop, lock),
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+import shlex
 from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlsplit
@@ -38,6 +39,18 @@ def text(value: object) -> str:
     checked = string(value)
     if not checked.strip():
         raise Unfit("must not be empty", "leave it out instead")
+    return checked
+
+
+def command(value: object) -> str:
+    """A program and its words, as a shell parts them; no shell is needed to run it."""
+    checked = text(value)
+    try:
+        words = shlex.split(checked)
+    except ValueError as error:
+        raise Unfit(f"not a command: {str(error).lower()} in {quoted(checked)}", "close the quotes") from error
+    if not words or not words[0]:
+        raise Unfit(f"not a command: {quoted(checked)}", "write a program and its words")
     return checked
 
 
