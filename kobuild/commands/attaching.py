@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from kobuild.commands.output import print_json
 from kobuild.errors import UsageError
 from kobuild.explain.documents import Document, as_artifact
-from kobuild.explain.imagetree import ImageNode, ImageTree
+from kobuild.explain.imagetree import ImageNode, ImageTree, inspect_image
 from kobuild.oci.descriptor import Descriptor
+from kobuild.oci.platforms import Platform
 from kobuild.oci.reference import Reference
 from kobuild.store.locations import Location
 from kobuild.workshop import Workshop
@@ -26,6 +28,24 @@ def require_reference(text: str | None) -> Reference:
     if reference is None:
         raise UsageError("--attach: name the image by its reference in a registry", hint="kobuild push prints it")
     return reference
+
+
+def inspect_own(workshop: Workshop, text: str, platforms: Sequence[Platform] = ()) -> ImageTree:
+    """The tree of an image that was built here, of `platforms` or of all, without those that it keeps of its base.
+
+    Raises UsageError where nothing is left, and what reading it raises.
+    """
+    tree = inspect_image(workshop.open_here(text), platforms=platforms)
+    image = workshop.settings.image
+    if not image.keeps_other_platforms:
+        return tree
+    own = tuple(node for node in tree.images if node.platform in image.platforms)
+    if not own:
+        there = ", ".join(str(node.platform) for node in tree.images) or "nothing"
+        raise UsageError(
+            f"{text}: of {there} nothing was built here", hint="the settings keep it of the base, as it is"
+        )
+    return replace(tree, images=own)
 
 
 def subjects(tree: ImageTree) -> list[tuple[Descriptor, list[ImageNode]]]:

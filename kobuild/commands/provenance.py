@@ -7,11 +7,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from kobuild.commands.attaching import attach, registry_reference, require_reference, subjects
+from kobuild.commands.attaching import attach, inspect_own, registry_reference, require_reference, subjects
 from kobuild.commands.reading import WHERE, require_lock
 from kobuild.commands.shared import opened
 from kobuild.explain.documents import Document
-from kobuild.explain.imagetree import ImageNode, inspect_image
+from kobuild.explain.imagetree import ImageNode
 from kobuild.explain.materials import choose_created
 from kobuild.explain.provenance import as_document, find_builder, make_statement, require_own_layers
 from kobuild.lock import Lock
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
         lock = require_lock(workshop)
         reference = require_reference(arguments.image) if arguments.attach else registry_reference(arguments.image)
         store = workshop.open_here(arguments.image)
-        tree = inspect_image(store)
+        tree = inspect_own(workshop, arguments.image)
         require_own_layers(workshop, lock, prove(workshop, lock, store, [image.platform for image in tree.images]))
         if arguments.attach and reference is not None:
             documents = (

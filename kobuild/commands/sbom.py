@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kobuild.commands.attaching import attach, registry_reference, require_reference, subjects
+from kobuild.commands.attaching import attach, inspect_own, registry_reference, require_reference, subjects
 from kobuild.commands.reading import WHERE, add_platform_option, asked_platforms, require_lock
 from kobuild.commands.shared import opened
-from kobuild.explain.imagetree import ImageNode, inspect_image
+from kobuild.explain.imagetree import ImageNode
 from kobuild.explain.materials import Bill, choose_created, make_bill, require_fit
 from kobuild.explain.sbom import Form, write_bill
 from kobuild.lock import Lock
@@ -52,7 +52,7 @@ def _bill(arguments: argparse.Namespace, workshop: Workshop, lock: Lock) -> Bill
     if arguments.image is None:
         created = choose_created(workshop.source_date_epoch, None)
         return make_bill(lock, name=image_name(workshop), platforms=platforms, created=created)
-    tree = inspect_image(workshop.open_here(arguments.image), platforms=platforms)
+    tree = inspect_own(workshop, arguments.image, platforms)
     require_fit(lock, tree)
     is_one = bool(platforms) and len(tree.images) == 1
     digest = tree.images[0].manifest.digest if is_one else tree.root.digest
@@ -80,7 +80,7 @@ def image_name(workshop: Workshop) -> str:
 
 def _attach(arguments: argparse.Namespace, workshop: Workshop, lock: Lock, form: Form) -> None:
     reference = require_reference(arguments.image)
-    tree = inspect_image(workshop.open_here(arguments.image))
+    tree = inspect_own(workshop, arguments.image)
     require_fit(lock, tree)
     bills = (
         (subject, _image_bill(workshop, lock, reference, subject.digest, images)) for subject, images in subjects(tree)

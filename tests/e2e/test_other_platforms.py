@@ -13,6 +13,7 @@ from kobuild.image.image import Image
 from kobuild.image.mutate import gather
 from kobuild.oci import jsonio
 from kobuild.oci.descriptor import Descriptor
+from kobuild.oci.digest import Digest
 from kobuild.oci.manifest import Manifest
 from kobuild.oci.platforms import Platform
 from kobuild.oci.reference import Reference
@@ -61,6 +62,11 @@ root = "/opt"
 
 def raw(place: str) -> Any:
     return json.loads(skopeo("inspect", "--raw", "--tls-verify=false", place))
+
+
+def index_digest(target: str) -> str:
+    text = skopeo("inspect", "--raw", "--tls-verify=false", f"docker://{target}")
+    return Digest.of(text.encode()).hex
 
 
 def platforms_of(index: Any) -> list[str]:
@@ -176,3 +182,17 @@ def test_a_rebase_keeps_those_of_the_new_base(kobuild: Kobuild, registry: Docker
     rebased = raw(f"docker://{target}")
     kobuild.ok("push")
     assert raw(f"docker://{target}") == rebased
+
+
+def test_bills_and_statements_speak_of_what_was_built(kobuild: Kobuild, registry: DockerRegistry) -> None:
+    of_base = publish(registry.host)
+    target = write_settings(kobuild, registry, registry.host, KEEP)
+    kobuild.ok("push")
+    attached = [item["subject"] for item in kobuild.ok("sbom", "--attach", "--json", target).json["attached"]]
+    assert len(attached) == 2, "the index and the one image that was built"
+    assert not {str(descriptor.digest) for descriptor in of_base} & set(attached)
+    statement = kobuild.ok("provenance", target).json
+    assert statement["subject"][0]["digest"]["sha256"] == index_digest(target)
+    done = kobuild.run("sbom", "--platform", "linux/s390x", target)
+    assert done.code == 2
+    assert "nothing was built here" in done.err

@@ -62,6 +62,23 @@ def test_mirrors_of_the_settings_count_where_there_are_some(
     assert "cannot be read, so that no mirrors" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["inspect", "diff"])
+def test_a_settings_file_that_is_named_gives_its_mirrors_and_must_be_whole(
+    registry: DockerRegistry, client: RegistryClient, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    mirrored = Reference.parse(f"{registry.host}/{command}/team/tool:1")
+    client.push(gather([tool_image(base_image(), [tool("go", "1.2", [Entry("go/bin/go", b"12345")])])]), [mirrored])
+    settings = '[image]\nbase = "scratch"\n[sources]\nmirrors-only = true\n[sources.mirrors]\n"registry.test" = '
+    (tmp_path / "site.toml").write_text(f'{settings}["{registry.host}/{command}"]\n')
+    images = ["registry.test/team/tool:1"] * (2 if command == "diff" else 1)
+    assert cli.main([command, "-q", "-C", str(tmp_path), "-f", "site.toml", *images]) == 0
+    capsys.readouterr()
+    (tmp_path / "site.toml").write_text("broken")
+    for file in ("site.toml", "missing.toml"):
+        assert cli.main([command, "-q", "-C", str(tmp_path), "-f", file, *images]) == 2
+        assert file in capsys.readouterr().err
+
+
 def test_what_lies_here_is_read_without_the_network_s_code(tmp_path: Path) -> None:
     layout_of(tmp_path / "out", base_image())
     code = "import sys; from kobuild import cli; cli.main(sys.argv[1:]); print('requests' in sys.modules)"
