@@ -83,22 +83,32 @@ def build(
     workshop.cancelled.clear()
     jobs = [(platform, tool) for platform in platforms for tool in workshop.settings.tools]
     with ThreadPoolExecutor(max_workers=_JOBS, thread_name_prefix="kobuild-build") as pool:
-        bases = {platform: pool.submit(_load_base, workshop, lock, platform, keep=keep_base) for platform in platforms}
+        wanted = dict.fromkeys((*platforms, *beside))
+        bases = {platform: pool.submit(_load_base, workshop, lock, platform, keep=keep_base) for platform in wanted}
         inherited = pool.submit(inherit_from_base, workshop, lock, keep=keep_base)
+    @property
+    def without_index(self) -> Build:
+        """The same images, each for itself; the first one's digest stands for them."""
+        return Build(ImageSet(self.images.images, None), self.layers)
+
         layers = [
             pool.submit(_tool_layer, workshop, lock, tool, platform, bases[platform], anew=anew)
             for platform, tool in jobs
         ]
         try:
             _raise_first_failure([*bases.values(), inherited, *layers])
+    beside: Sequence[Platform] = (),
         except BaseException:
             workshop.cancelled.set()
             stop_all()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     made = tuple(layer.result() for layer in layers)
-    loaded = alike([bases[platform].result() for platform in platforms], inherited.result().carried)
-    images = [_assemble(workshop, lock, platform, base, made) for platform, base in zip(platforms, loaded, strict=True)]
+    `beside` are platforms that are made elsewhere, and joined with these: their bases count where all become OCI.
+    loaded = alike([base.result() for base in bases.values()], inherited.result().carried)
+    images = [
+        _assemble(workshop, lock, platform, base, made) for platform, base in zip(platforms, loaded, strict=False)
+    ]
     return Build(gather_with(workshop.settings, images, inherited.result()), made)
 
 

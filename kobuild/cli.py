@@ -61,6 +61,8 @@ COMMANDS: Final = {
     "provenance": "state how the image was made, or attach that to it",
     "sbom": "write a bill of materials, or attach it to the image",
     "cache": "show, prune or verify the cache of downloads and layers",
+    "matrix": "print the jobs of many images, for a workflow's matrix",
+    "index": "join images that were pushed by digest under their tags",
 }
 """Each is a module of `kobuild.commands`."""
 _MODULES: Final = {"inspect": "tree"}

@@ -33,22 +33,24 @@ class JobSummary:
     place: str
     """The first target, or the local place that the image is written to."""
     before: Subject | None
+    compares: bool = True
+    """Whether it tells what has changed."""
 
     @classmethod
-    def begin(cls, workshop: Workshop, place: str) -> JobSummary:
+    def begin(cls, workshop: Workshop, place: str, *, compares: bool = True) -> JobSummary:
         """Look at what the place holds."""
-        return cls(workshop, place, _subject(workshop, place))
+        return cls(workshop, place, _subject(workshop, place) if compares else None, compares)
 
     def end(self, made: Build, targets: Sequence[Reference]) -> None:
         """Write the summary; `targets` are empty for what was not pushed."""
         digest = made.images.descriptor.digest
-        now = str(targets[0].with_digest(digest)) if targets else self.place
-        after = _subject(self.workshop, now)
         lines = [f"### {plain(self.place)}", "", *_facts(made, targets)]
         for image in made.images.images:
             lines += _layers(image, made)
         lines += _pull(targets, digest)
-        lines += _changes(self.before, after)
+        if self.compares:
+            now = str(targets[0].with_digest(digest)) if targets else self.place
+            lines += _changes(self.before, _subject(self.workshop, now))
         github.append_summary("\n".join(lines), self.workshop.environ)
 
 

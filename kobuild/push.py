@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from kobuild.build import Build
 from kobuild.errors import UsageError
+from kobuild.image.image import ImageSet
 from kobuild.oci.reference import Reference
 from kobuild.registry import PushResult
 from kobuild.settings.model import Settings
@@ -29,6 +30,27 @@ def choose_targets(settings: Settings, tags: Sequence[str]) -> tuple[Reference, 
     if not tags:
         return tuple(dict.fromkeys(targets))
     return tuple(dict.fromkeys(target.with_tag(tag) for target in targets for tag in tags))
+
+
+def push_by_digest(workshop: Workshop, build: Build, target: Reference) -> tuple[list[Reference], PushResult]:
+    """Push each platform's image alone, under its digest and no tag, into the target's repository.
+
+    Returns what to call them, and what the pushes did together.
+    """
+    names: list[Reference] = []
+    results: list[PushResult] = []
+    for image in build.images.images:
+        names.append(target.with_digest(image.manifest.digest))
+        results.append(workshop.registry.push(ImageSet((image,), None), names[-1:], workshop.reporter))
+    total = PushResult(
+        results[0].descriptor,
+        uploaded=sum(result.uploaded for result in results),
+        mounted=sum(result.mounted for result in results),
+        existing=sum(result.existing for result in results),
+        bytes_sent=sum(result.bytes_sent for result in results),
+        unchanged=tuple(name for result in results for name in result.unchanged),
+    )
+    return names, total
 
 
 def push(workshop: Workshop, build: Build, targets: Sequence[Reference]) -> PushResult:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 from kobuild.build import Build, build
 from kobuild.commands.shared import (
@@ -15,7 +16,8 @@ from kobuild.commands.shared import (
     opened,
     tell,
 )
-from kobuild.push import choose_targets, push
+from kobuild.oci.reference import Reference
+from kobuild.push import choose_targets, push, push_by_digest
 from kobuild.registry import PushResult
 from kobuild.repair import with_repairs
 from kobuild.report import format_size, group
@@ -28,8 +30,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--target", action="append", default=[], metavar="REF", help="push here instead of the settings' target"
     )
-    parser.add_argument(
+    names = parser.add_mutually_exclusive_group()
+    names.add_argument(
         "-t", "--tag", action="append", default=[], metavar="TAG", help="push under this tag instead of the target's"
+    )
+    names.add_argument(
+        "--by-digest",
+        action="store_true",
+        help="push each platform's image alone and under its digest, into the first target's repository, for `index`",
     )
 
 
@@ -40,16 +48,22 @@ def run(arguments: argparse.Namespace) -> int:
         lock = lock_for_build(arguments, workshop)
         platforms = chosen_platforms(arguments, workshop.settings)
 
-        def attempt() -> tuple[Build, PushResult]:
-            with group("Make the layers", quiet=arguments.quiet):
-                made = build(workshop, lock, platforms)
-            with group("Push", quiet=arguments.quiet):
-                return made, push(workshop, made, targets)
+        beside = workshop.settings.image.platforms if arguments.by_digest else ()
 
-        summarize = begin_summary(workshop, str(targets[0]))
-        made, result = with_repairs(attempt, workshop.reporter)
-        summarize(made, targets)
+        def attempt() -> tuple[Build, Sequence[Reference], PushResult]:
+            with group("Make the layers", quiet=arguments.quiet):
+                made = build(workshop, lock, platforms, beside=beside)
+            with group("Push", quiet=arguments.quiet):
+                if arguments.by_digest:
+                    return made.without_index, *push_by_digest(workshop, made, targets[0])
+                return made, targets, push(workshop, made, targets)
+
+        # What is pushed by digest replaces nothing, so there is nothing to compare it with.
+        summarize = begin_summary(workshop, str(targets[0]), compares=not arguments.by_digest)
+        made, names, result = with_repairs(attempt, workshop.reporter)
+        summarize(made, () if arguments.by_digest else names)
     tell(arguments, f"uploaded {format_size(result.bytes_sent)} in {result.uploaded} blobs, mounted {result.mounted}")
-    images = [f"{target}@{made.images.descriptor.digest}" for target in targets]
-    close_build(arguments, made, images, changed=len(result.unchanged) < len(targets))
+    digest = made.images.descriptor.digest
+    images = [str(name) if arguments.by_digest else f"{name}@{digest}" for name in names]
+    close_build(arguments, made, images, changed=len(result.unchanged) < len(names))
     return 0

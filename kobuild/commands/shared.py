@@ -88,9 +88,14 @@ def opened(arguments: argparse.Namespace) -> Iterator[Workshop]:
 
 def open_cache(arguments: argparse.Namespace) -> Cache:
     """The cache that the arguments name; enters the folder that they name first."""
+    enter_folder(arguments)
+    return Cache(Path(arguments.cache_dir).absolute() if arguments.cache_dir else default_cache_dir())
+
+
+def enter_folder(arguments: argparse.Namespace) -> None:
+    """Enter the folder that the arguments name, if they name one; raises UsageError."""
     if arguments.directory is not None:
         _enter(Path(arguments.directory))
-    return Cache(Path(arguments.cache_dir).absolute() if arguments.cache_dir else default_cache_dir())
 
 
 def _enter(folder: Path) -> None:
@@ -152,17 +157,20 @@ def held_digest(workshop: Workshop, place: str) -> Digest | None:
         return None
 
 
-def begin_summary(workshop: Workshop, place: str) -> Callable[[Build, Sequence[Reference]], None]:
+def begin_summary(
+    workshop: Workshop, place: str, *, compares: bool = True
+) -> Callable[[Build, Sequence[Reference]], None]:
     """Look at what the place holds, so that what is returned can tell in the job's summary what has changed.
 
-    Outside a GitHub workflow nothing is looked at, and nothing is told.
+    With `compares` off, nothing is said of what was there. Outside a GitHub workflow nothing is looked at, and nothing
+    is told.
     """
     if not github.is_github(workshop.environ):
         return lambda _made, _targets: None
     # Here, not above: nobody else pays for the import.
     from kobuild.jobsummary import JobSummary  # noqa: PLC0415
 
-    return JobSummary.begin(workshop, place).end
+    return JobSummary.begin(workshop, place, compares=compares).end
 
 
 def close_build(arguments: argparse.Namespace, made: Build, images: Sequence[str], *, changed: bool) -> None:

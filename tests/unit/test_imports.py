@@ -53,7 +53,8 @@ STANDS_ON: Final[Mapping[str, tuple[str, ...]]] = {
     "summary": ("push", "report"),
     "explain": ("proof", "report"),
     "jobsummary": ("summary", "explain"),
-    "commands": ("jobsummary", "expectations", "explain", "rebase", "repair", "toolruns"),
+    "fleet": ("proof",),
+    "commands": ("scaffold", "fleet", "headstart", "jobsummary", "expectations", "explain", "rebase", "repair", "toolruns"),
     "cli": ("commands",),
     "__main__": ("cli",),
 }
@@ -64,7 +65,7 @@ HOMES: Final[Mapping[str, tuple[str, ...]]] = {
     "packaging": ("sources", "settings"),
     "tarfile": ("layers", "store"),
     "zipfile": ("layers", "store"),
-    "subprocess": ("sources", "registry", "engines"),
+    "subprocess": ("fleet", "sources", "registry", "engines"),
     "spdx_tools": ("explain",),
     "cyclonedx": ("explain",),
     "packageurl": ("explain",),
