@@ -64,17 +64,24 @@ class Build:
     layers: tuple[ToolLayer, ...]
     """By platform, then in the settings' order."""
 
+    @property
+    def without_index(self) -> Build:
+        """The same images, each for itself; the first one's digest stands for them."""
+        return Build(ImageSet(self.images.images, None), self.layers)
+
 
 def build(
     workshop: Workshop,
     lock: Lock,
     platforms: Sequence[Platform],
     *,
+    beside: Sequence[Platform] = (),
     keep_base: bool = False,
     anew: bool = False,
 ) -> Build:
     """Make the images of `platforms` from the lock; nothing is written but the cache.
 
+    `beside` are platforms that are made elsewhere, and joined with these: their bases count where all become OCI.
     `keep_base` keeps a registry's base layers in the cache when they are read, for outputs that read them each time.
     `anew` makes every layer, though the cache holds it; that is for proof, and the new layers are not kept.
     Raises whatever downloading, reading archives and reading the base raise; what is under way then stops, and leaves
@@ -86,25 +93,18 @@ def build(
         wanted = dict.fromkeys((*platforms, *beside))
         bases = {platform: pool.submit(_load_base, workshop, lock, platform, keep=keep_base) for platform in wanted}
         inherited = pool.submit(inherit_from_base, workshop, lock, keep=keep_base)
-    @property
-    def without_index(self) -> Build:
-        """The same images, each for itself; the first one's digest stands for them."""
-        return Build(ImageSet(self.images.images, None), self.layers)
-
         layers = [
             pool.submit(_tool_layer, workshop, lock, tool, platform, bases[platform], anew=anew)
             for platform, tool in jobs
         ]
         try:
             _raise_first_failure([*bases.values(), inherited, *layers])
-    beside: Sequence[Platform] = (),
         except BaseException:
             workshop.cancelled.set()
             stop_all()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     made = tuple(layer.result() for layer in layers)
-    `beside` are platforms that are made elsewhere, and joined with these: their bases count where all become OCI.
     loaded = alike([base.result() for base in bases.values()], inherited.result().carried)
     images = [
         _assemble(workshop, lock, platform, base, made) for platform, base in zip(platforms, loaded, strict=False)
