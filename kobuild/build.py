@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final, Protocol
 
 from kobuild.base import load_base
 from kobuild.baseindex import Inherited, inherit
@@ -44,6 +45,26 @@ _JOBS: Final = 4
 """Layers made at once: enough to overlap downloads; each one's own threads keep the processors busy."""
 
 
+class LayerFollower(Protocol):
+    """Follows one layer's bytes into a file that grows."""
+
+    def grown(self, count: int, /) -> None:
+        """So many more bytes were written."""
+
+    def finished(self, digest: Digest, /) -> None:
+        """The layer is whole; its file may be moved from now on."""
+
+    def abandon(self) -> None:
+        """The layer will not be finished."""
+
+
+class LayerWatch(Protocol):
+    """Is told of layers that are being made."""
+
+    def begin(self, tool: str, version: str, platform: Platform, path: Path, /) -> LayerFollower:
+        """A layer is about to be written at `path`."""
+
+
 @dataclass(frozen=True, slots=True)
 class ToolLayer:
     """One tool's layer on one platform."""
@@ -78,12 +99,14 @@ def build(
     beside: Sequence[Platform] = (),
     keep_base: bool = False,
     anew: bool = False,
+    watch: LayerWatch | None = None,
 ) -> Build:
     """Make the images of `platforms` from the lock; nothing is written but the cache.
 
     `beside` are platforms that are made elsewhere, and joined with these: their bases count where all become OCI.
     `keep_base` keeps a registry's base layers in the cache when they are read, for outputs that read them each time.
     `anew` makes every layer, though the cache holds it; that is for proof, and the new layers are not kept.
+    `watch` follows the layers that are made.
     Raises whatever downloading, reading archives and reading the base raise; what is under way then stops, and leaves
     nothing behind.
     """
@@ -94,7 +117,9 @@ def build(
         bases = {platform: pool.submit(_load_base, workshop, lock, platform, keep=keep_base) for platform in wanted}
         inherited = pool.submit(inherit_from_base, workshop, lock, keep=keep_base)
         layers = [
-            pool.submit(_tool_layer, workshop, lock, tool, platform, bases[platform], anew=anew)
+            pool.submit(
+                _tool_layer, workshop, lock, tool, platform, bases[platform], anew=anew, watch=watch or _NoFollower()
+            )
             for platform, tool in jobs
         ]
         try:
@@ -131,7 +156,7 @@ def _raise_first_failure(futures: Sequence[Future[Any]]) -> None:
 
 
 def locked_tool(lock: Lock, tool: ToolSettings, platform: Platform) -> tuple[LockedTool, LockedArtifact]:
-    """What the lock says of a tool on a platform; raises LockError where it says nothing."""
+    """What the lock says of a tool on a platform; raises LockError for nothing, or less proof than is required."""
     locked = lock.tools.get(tool.name)
     artifact = locked.artifacts.get(platform) if locked is not None else None
     if locked is None or artifact is None:
@@ -139,16 +164,30 @@ def locked_tool(lock: Lock, tool: ToolSettings, platform: Platform) -> tuple[Loc
             f"the lock has nothing for tool {tool.name} on {platform}",
             hint="run `kobuild resolve`, or leave out --frozen",
         )
+    lacking = artifact.lacks(tool.require)
+    if lacking is not None:
+        raise LockError(
+            f"tools.{tool.name}: {tool.require} is required, and of {artifact.filename} {lacking} when it was locked",
+            hint="run `kobuild resolve`, which looks for it, or leave out --frozen",
+        )
     return locked, artifact
 
 
 def _tool_layer(
-    workshop: Workshop, lock: Lock, tool: ToolSettings, platform: Platform, base: Future[Image], *, anew: bool
+    workshop: Workshop,
+    lock: Lock,
+    tool: ToolSettings,
+    platform: Platform,
+    base: Future[Image],
+    *,
+    anew: bool,
+    watch: LayerWatch,
 ) -> ToolLayer:
     locked, artifact = locked_tool(lock, tool, platform)
     plan = layer_plan(workshop.settings, tool, workshop.source_date_epoch)
+    begin = partial(watch.begin, tool.name, locked.version, platform)
     # Bases were given to the pool before all layers, so none of these waits for one that has not begun.
-    result, found = _Job(workshop, artifact, lambda: base_tree(workshop, base.result()), anew).run(plan)
+    result, found = _Job(workshop, artifact, lambda: base_tree(workshop, base.result()), anew, begin).run(plan)
     return ToolLayer(tool, locked.version, platform, result, cached=found)
 
 
@@ -165,6 +204,7 @@ class _Job:
     artifact: LockedArtifact
     open_tree: OpenTree
     anew: bool
+    begin: Callable[[Path], LayerFollower]
 
     def run(self, plan: LayerPlan) -> tuple[LayerResult, bool]:
         """The layer on its base, and whether it was found."""
@@ -194,10 +234,23 @@ class _Job:
             found = find_blob(cache, find_record(cache, recipe))
             if found is not None:
                 return found, True
-            with cache.new_blob() as blob:
-                result = _make(self.workshop, self.artifact, plan, blob)
+            result = self._make_and_keep(plan)
             cache.write_record(LAYER_RECORDS, recipe, result.to_json())
         return result, False
+
+    def _make_and_keep(self, plan: LayerPlan) -> LayerResult:
+        cache = self.workshop.cache
+        with cache.temporary() as (path, file):
+            follower = self.begin(path)
+            try:
+                result = _make(self.workshop, self.artifact, plan, _FollowedSink(file, follower))
+                file.flush()
+                cache.adopt(path, result.digest)
+            except BaseException:
+                follower.abandon()
+                raise
+            follower.finished(result.digest)
+        return result
 
 
 def _make(workshop: Workshop, artifact: LockedArtifact, plan: LayerPlan, sink: Writable) -> LayerResult:
@@ -245,6 +298,35 @@ class _CancellableSink:
         if self._cancelled.is_set():
             raise CancelledError
         return self._sink.write(data)
+
+
+class _FollowedSink:
+    """A file whose follower hears of each write."""
+
+    def __init__(self, file: BinaryIO, follower: LayerFollower) -> None:
+        self._file = file
+        self._follower = follower
+
+    def write(self, data: bytes | bytearray | memoryview, /) -> int:
+        self._file.write(data)
+        self._follower.grown(len(data))
+        return len(data)
+
+
+class _NoFollower:
+    """A layer that nobody follows; the watch of a build without one."""
+
+    def begin(self, tool: str, version: str, platform: Platform, path: Path, /) -> LayerFollower:
+        return self
+
+    def grown(self, count: int, /) -> None:
+        pass
+
+    def finished(self, digest: Digest, /) -> None:
+        pass
+
+    def abandon(self) -> None:
+        pass
 
 
 class CancelledError(Exception):

@@ -25,7 +25,7 @@ from kobuild.oci.platforms import Platform
 from kobuild.settings.model import Settings, ToolSettings
 from kobuild.sources.catalog import open_source
 from kobuild.sources.download import fetch_all, find_size, stop_all
-from kobuild.sources.model import Artifact, SourceContext
+from kobuild.sources.model import Artifact, Release, SourceContext
 from kobuild.sources.versions import parse_pin
 from kobuild.store.locations import Location
 
@@ -162,8 +162,19 @@ def _resolve_base(
 
 
 def fingerprint(tool: ToolSettings) -> str:
-    """Of the settings, beside source and version, that decide which file is fetched: 16 hex digits."""
-    deciding = {"asset": tool.asset, "checksums": tool.checksums, "sha256": tool.sha256, "versions": tool.versions}
+    """Of the settings, beside source and version, that decide which file is fetched and proven: 16 hex digits."""
+    deciding = {
+        "asset": tool.asset,
+        "checksums": tool.checksums,
+        "sha256": tool.sha256,
+        "versions": tool.versions,
+        "require": tool.require,
+        "minisign-key": tool.minisign_keys,
+        "cosign-key": tool.cosign_key,
+        "identity": tool.identity,
+        "issuer": tool.issuer,
+        "attestations": {True: "yes", False: "no", None: ""}[tool.attestations],
+    }
     text = json.dumps({key: value for key, value in deciding.items() if value}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -177,16 +188,34 @@ def _resolve_tool(
 ) -> LockedTool:
     platforms = settings.image.platforms
     if locked is None or options.moves(tool.name) or not _keeps_version(tool, locked):
-        return _look_up(tool, platforms, tool, context)
+        return _warned(locked, _look_up(tool, platforms, tool, context), context)
     pinned = dataclasses.replace(tool, version=locked.tag)
-    if locked.fingerprint != fingerprint(tool):
-        return _look_up(pinned, platforms, tool, context)
+    if locked.fingerprint != fingerprint(tool) or _lacking(tool, locked, platforms):
+        return _warned(locked, _look_up(pinned, platforms, tool, context), context)
     found = dict(locked.artifacts)
     missing = tuple(platform for platform in platforms if platform not in found)
     if missing:
         found |= _look_up(pinned, missing, tool, context).artifacts
     artifacts = {platform: found[platform] for platform in platforms}
     return dataclasses.replace(locked, requirement=tool.version, artifacts=artifacts)
+
+
+def _lacking(tool: ToolSettings, locked: LockedTool, platforms: Sequence[Platform]) -> str | None:
+    """What the locked files lack of the proof that the settings require, or None."""
+    files = [locked.artifacts[platform] for platform in platforms if platform in locked.artifacts]
+    lacking = ((file.filename, file.lacks(tool.require)) for file in files)
+    return next((f"of {name} {reason}" for name, reason in lacking if reason is not None), None)
+
+
+def _warned(old: LockedTool | None, new: LockedTool, context: SourceContext) -> LockedTool:
+    """The new entry, after a warning where files of the old one were signed and the new ones are not."""
+    was = old is not None and old.source == new.source and any(file.is_signed for file in old.artifacts.values())
+    if was and not all(file.is_signed for file in new.artifacts.values()):
+        context.reporter.warning(
+            f"{new.name}: a signature was verified for {old.version if old is not None else ''}, and none for "
+            f'{new.version}; require = "signature" would refuse that'
+        )
+    return new
 
 
 def _keeps_version(tool: ToolSettings, locked: LockedTool) -> bool:
@@ -208,17 +237,30 @@ def _look_up(
         version=release.version,
         tag=release.tag,
         fingerprint=fingerprint(tool),
-        artifacts=_complete(release.artifacts, context),
+        artifacts=_prove(tool, release, _complete(release.artifacts, context), context),
     )
 
 
-def _complete(artifacts: Mapping[Platform, Artifact], context: SourceContext) -> dict[Platform, LockedArtifact]:
-    """The artifacts with sizes and sums; what had to be downloaded for them serves the build from the cache."""
+def _prove(
+    tool: ToolSettings, release: Release, known: Mapping[str, Artifact], context: SourceContext
+) -> dict[Platform, LockedArtifact]:
+    """The artifacts with what was proven of them; without settings that ask for proof, nothing is looked for."""
+    proofs: Mapping[str, tuple[str, ...]] = {}
+    if tool.looks_for_proof:
+        from kobuild.sources.proving import prove_all  # noqa: PLC0415  # nobody else pays for the import
+
+        proofs = prove_all(tool, release, known, context)
+    urls = {platform: artifact.url for platform, artifact in release.artifacts.items()}
+    return {platform: _locked(known[url], proofs.get(url, ())) for platform, url in urls.items()}
+
+
+def _complete(artifacts: Mapping[Platform, Artifact], context: SourceContext) -> dict[str, Artifact]:
+    """The artifacts by address, with sizes and sums; what had to be downloaded serves the build from the cache."""
     known = {artifact.url: _with_size(artifact, context) for artifact in artifacts.values()}
     unknown = [artifact for artifact in known.values() if artifact.sha256 is None or artifact.size is None]
     for artifact, fetched in zip(unknown, fetch_all(unknown, context), strict=True):
         known[artifact.url] = dataclasses.replace(artifact, size=fetched.size, sha256=fetched.sha256)
-    return {platform: _locked(known[artifact.url]) for platform, artifact in artifacts.items()}
+    return known
 
 
 def _with_size(artifact: Artifact, context: SourceContext) -> Artifact:
@@ -227,7 +269,7 @@ def _with_size(artifact: Artifact, context: SourceContext) -> Artifact:
     return dataclasses.replace(artifact, size=find_size(artifact, context))
 
 
-def _locked(artifact: Artifact) -> LockedArtifact:
+def _locked(artifact: Artifact, proofs: tuple[str, ...]) -> LockedArtifact:
     if artifact.size is None or artifact.sha256 is None:
         raise ResolveError(f"{artifact.filename}: neither its publisher nor a download said its size and sum")
     return LockedArtifact(
@@ -236,6 +278,7 @@ def _locked(artifact: Artifact) -> LockedArtifact:
         size=artifact.size,
         sha256=artifact.sha256,
         vouched_by=artifact.vouched_by.value,
+        proofs=proofs,
         location=artifact.location,
     )
 
@@ -284,6 +327,9 @@ def _misfit(tool: ToolSettings, locked: LockedTool, platforms: Sequence[Platform
     if locked.requirement != tool.version:
         return f"the pin was {locked.requirement!r}, and is {tool.version!r} (locked is {locked.version})"
     if locked.fingerprint != fingerprint(tool):
-        return "one of asset, versions, checksums and sha256 has changed"
+        return "a key that says which file is taken, or what must be proven of it, has changed"
     missing = [platform for platform in platforms if platform not in locked.artifacts]
-    return f"nothing is locked for {', '.join(map(str, missing))}" if missing else None
+    if missing:
+        return f"nothing is locked for {', '.join(map(str, missing))}"
+    lacking = _lacking(tool, locked, platforms)
+    return f"{tool.require} is required, and {lacking}" if lacking else None

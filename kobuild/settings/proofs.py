@@ -68,9 +68,9 @@ def check_proofs(tool: ToolSettings) -> Iterator[tuple[str, Unfit]]:
         yield "identity", Unfit("nothing says who vouches for this identity", 'write issuer = "https://…", too')
     if tool.require == "signature":
         yield from _check_signature(tool)
-    if tool.require == "checksum" and tool.source.kind == "url" and not (tool.checksums or tool.sha256):
-        if not tool.looks_for_signatures:
-            yield "require", Unfit("nothing says the sum of this file", "write checksums or sha256, too")
+    says_sum = tool.checksums or tool.sha256 or tool.looks_for_signatures
+    if tool.require == "checksum" and tool.source.kind == "url" and not says_sum:
+        yield "require", Unfit("nothing says the sum of this file", "write checksums or sha256, too")
 
 
 def _check_signature(tool: ToolSettings) -> Iterator[tuple[str, Unfit]]:
@@ -81,4 +81,7 @@ def _check_signature(tool: ToolSettings) -> Iterator[tuple[str, Unfit]]:
     elif kind == "url" and not tool.looks_for_signatures:
         yield "require", Unfit("nothing says who signs this file", "write minisign-key, cosign-key or identity, too")
     elif tool.attestations is False and not tool.looks_for_signatures:
-        yield "attestations", Unfit("no proof is left that could be found", "write minisign-key, cosign-key or identity")
+        yield (
+            "attestations",
+            Unfit("no proof is left that could be found", "write true, or leave it out"),
+        )

@@ -1,4 +1,4 @@
-"""Signatures with a certificate and no bundle, as cosign wrote them before version 3: their proof of time is in the log.
+"""Signatures with a certificate and no bundle, as cosign wrote them before version 3: the log has their proof of time.
 
 A certificate for keyless signing is valid for ten minutes. That the signature was made in them only the transparency
 log can tell, so its entry is asked for, and all is put together as Sigstore's bundle.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-Buffer: TypeAlias = "bytes | mmap.mmap"
+Buffer: TypeAlias = "bytes | memoryview"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +30,12 @@ def subject_of_bytes(name: str, data: bytes) -> Subject:
     return Subject(name, hashlib.sha256(data).hexdigest(), lambda: nullcontext(data))
 
 
-def subject_of_file(name: str, sha256: str, find: Callable[[], Path]) -> Subject:
-    """A file of any size; `find` gives a copy whose sum is `sha256`."""
-    return Subject(name, sha256, lambda: _mapped(find()))
-
-
 @contextmanager
-def _mapped(path: Path) -> Iterator[Buffer]:
+def mapped(path: Path) -> Iterator[Buffer]:
+    """A file of any size as bytes, without reading it into memory."""
     with path.open("rb") as file:
         if path.stat().st_size == 0:  # which cannot be mapped
             yield b""
             return
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            yield mapped
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as pages, memoryview(pages) as view:
+            yield view

@@ -89,12 +89,13 @@ class GithubSource:
             url = page.next_url
 
     def _artifact(self, release: GithubRelease, asset: Asset) -> Artifact:
+        beside = {name: other.url for name, other in release.assets.items()}
         if asset.sha256 is not None:
-            return Artifact(asset.url, asset.name, asset.size, asset.sha256, Vouched.PUBLISHER)
+            return Artifact(asset.url, asset.name, asset.size, asset.sha256, Vouched.PUBLISHER, beside=beside)
         listed = self._listed_sum(release, asset.name)
         if listed is not None:
-            return Artifact(asset.url, asset.name, asset.size, listed, Vouched.CHECKSUMS_FILE)
-        return Artifact(asset.url, asset.name, asset.size)
+            return Artifact(asset.url, asset.name, asset.size, listed, Vouched.CHECKSUMS_FILE, beside=beside)
+        return Artifact(asset.url, asset.name, asset.size, beside=beside)
 
     def _listed_sum(self, release: GithubRelease, name: str) -> str | None:
         """What the release's checksums files say; None where there are none, or none lists the file."""

@@ -1,4 +1,4 @@
-"""The part of GitHub's REST API that finds releases: pages, ETags, rate limits, and whom the token is for."""
+"""The part of GitHub's REST API that finds releases and their licence: pages, ETags, rate limits, and whom the token is for."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ RECORD_KIND: Final = "github"
 """The cache's records of answers by address, with their ETags: an unchanged answer costs no rate limit."""
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 _PER_PAGE: Final = 100
+_MAX_ATTESTATIONS: Final = 30
+_MAX_ATTESTATIONS_BYTES: Final = 16 * 1024 * 1024
 _NEXT: Final = re.compile(r'<([^>]+)>;\s*rel="next"')
 _DIGEST: Final = re.compile(r"sha256:([0-9a-f]{64})\Z")
 _MORE_REQUESTS: Final = "set GITHUB_TOKEN: GitHub then allows 5,000 requests an hour instead of 60"
@@ -81,6 +83,27 @@ class GithubApi:
         answer = self._get(url, repository)
         assert answer is not None, "a missing page raises"  # noqa: S101
         return Page(_releases(answer["body"], url), answer["next"])
+
+    def find_attestations(self, repository: str, sha256: str) -> tuple[Mapping[str, Any], ...]:
+        """What the repository attests of a file's build, as the API has it; nothing of it is verified.
+
+        https://docs.github.com/en/rest/repos/attestations. Raises RateLimited or FetchError.
+        """
+        query = f"per_page={_MAX_ATTESTATIONS}&predicate_type=provenance"
+        url = f"{self._base}/repos/{_quote_repository(repository)}/attestations/sha256:{sha256}?{query}"
+        self._context.require_network(url)
+        with self._send(Request("GET", url, self._headers(), compressed=True)) as response:
+            if response.status == 404:  # also where the server knows of no attestations
+                return ()
+            self._check(response, repository)
+            value = _parse(response.read_all(_MAX_ATTESTATIONS_BYTES), url)
+        return get_objects(value if isinstance(value, dict) else {}, "attestations", f"GET {redact(url)}")
+
+    def find_license(self, repository: str) -> str:
+        """GitHub's reading of the repository's licence, an SPDX identifier or NOASSERTION; empty where it has none."""
+        answer = self._get(f"{self._base}/repos/{_quote_repository(repository)}", repository, missing_is_none=True)
+        found = answer["body"].get("spdx_id") if answer is not None and isinstance(answer["body"], dict) else None
+        return found if isinstance(found, str) else ""
 
     @property
     def has_token(self) -> bool:
@@ -204,6 +227,9 @@ def _slim(value: list[dict[str, Any]] | dict[str, Any]) -> Any:
     """What is kept of an answer: release notes and uploaders are most of it."""
     if isinstance(value, list):
         return [_slim(item) for item in value]
+    if "full_name" in value:  # a repository
+        about = value.get("license")
+        return {"spdx_id": about.get("spdx_id") if isinstance(about, dict) else None}
     kept = {key: value.get(key) for key in ("tag_name", "draft", "prerelease", "published_at")}
     assets = value.get("assets")
     return {**kept, "assets": [_slim_asset(asset) for asset in assets if isinstance(asset, dict)] if assets else []}

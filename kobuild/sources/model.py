@@ -46,6 +46,10 @@ class Artifact:
     vouched_by: Vouched = Vouched.FIRST_DOWNLOAD
     integrity: str | None = None
     """Another sum to check a first download against, in npm's form: `sha512-BASE64`."""
+    beside: Mapping[str, str] | None = field(default=None, compare=False, repr=False)
+    """The addresses of all the release's files, by name; None where nothing lists them."""
+    checksums: str = field(default="", compare=False)
+    """The address of the file that lists its sum, where the settings name one."""
     location: str | None = field(default=None, compare=False, repr=False)
     """The address that pip or npm just gave for a package URL; never written to the lock."""
 
@@ -75,6 +79,10 @@ class Release:
     artifacts: Mapping[Platform, Artifact]
     published: str = ""
     """When, in RFC 3339; empty where the source does not say."""
+    page: str = ""
+    """Where a person reads about it, where the source itself says; empty elsewhere."""
+    license: str = ""
+    """An SPDX expression; empty where it is not known."""
 
 
 @dataclass(frozen=True, slots=True)

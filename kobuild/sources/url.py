@@ -77,7 +77,7 @@ class UrlSource:
             return Artifact(url, filename)
         place = fill(tool.checksums, values, where="checksums")
         sha256 = find_sum(self._get(place, MAX_CHECKSUMS_BYTES), filename, redact(place))
-        return Artifact(url, filename, None, sha256, Vouched.CHECKSUMS_FILE)
+        return Artifact(url, filename, None, sha256, Vouched.CHECKSUMS_FILE, checksums=place)
 
     def _get(self, url: str, limit_bytes: int) -> bytes:
         self._context.require_network(url)

@@ -292,7 +292,7 @@ def test_another_base_is_looked_up(project: Project) -> None:
     ("change", "message"),
     [
         ({"tools": (GO, dataclasses.replace(KO, version=">=0.16"))}, r"tools\.ko: the pin was '>=0.15,<1'"),
-        ({"tools": (GO, dataclasses.replace(KO, asset="x"))}, r"tools\.ko: one of asset, versions"),
+        ({"tools": (GO, dataclasses.replace(KO, asset="x"))}, r"tools\.ko: a key that says which file"),
         ({"tools": (GO, dataclasses.replace(KO, source=GO.source))}, r"tools\.ko: the source was github:ko-build/ko"),
         ({"tools": (GO,)}, r"tools\.ko: is locked, and no longer in the settings"),
         ({"tools": (GO, KO, dataclasses.replace(KO, name="new"))}, r"tools\.new: is not in the lock"),

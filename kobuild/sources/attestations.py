@@ -1,0 +1,67 @@
+"""GitHub's attestations of how a release's file was built."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from kobuild.errors import SignatureError
+from kobuild.signatures.keyless import PROVENANCE, Signer, Trust, predicate_of, verify_statement
+from kobuild.sources.githubapi import GithubApi
+from kobuild.sources.model import SourceContext
+from kobuild.sources.snappy import decompress
+from kobuild.transport import Request, redact
+
+MAX_BUNDLE_BYTES: Final = 4 * 1024 * 1024
+
+
+def find_provenance(repository: str, sha256: str, context: SourceContext) -> list[bytes]:
+    """The bundles in which the repository attests the build of the file of that sum; nothing of them is verified.
+
+    Raises RateLimited or FetchError.
+    """
+    entries = GithubApi(context).find_attestations(repository, sha256)
+    bundles = [bundle for bundle in (_bundle(entry, context) for entry in entries) if bundle is not None]
+    # Other statements, such as those on a release's own making, are signed by authorities that few trust.
+    return [json.dumps(bundle).encode() for bundle in bundles if predicate_of(bundle).startswith(PROVENANCE)]
+
+
+def verify_any(bundles: list[bytes], trust: Trust, sha256: str, signer: Signer, place: str) -> str:
+    """The identity that signed one of the bundles, which there are; raises SignatureError where none can be trusted."""
+    results = [_verify(bundle, trust, sha256, signer, place) for bundle in bundles]
+    identity = next((result for result in results if isinstance(result, str)), None)
+    if identity is not None:
+        return identity
+    failure = next(result for result in results if isinstance(result, SignatureError))
+    if len(results) > 1:
+        failure.message += f" (and {len(results) - 1} more)"
+    raise failure
+
+
+def _verify(bundle: bytes, trust: Trust, sha256: str, signer: Signer, place: str) -> str | SignatureError:
+    try:
+        return verify_statement(trust, bundle, sha256, signer, place)
+    except SignatureError as error:
+        return error
+
+
+def _bundle(entry: Mapping[str, Any], context: SourceContext) -> Mapping[str, Any] | None:
+    """One answer's bundle, which may lie elsewhere, compressed."""
+    bundle = entry.get("bundle")
+    if isinstance(bundle, dict):
+        return bundle
+    url = entry.get("bundle_url")
+    if not isinstance(url, str):
+        return None
+    # A signed address: it needs no token, and must not get one.
+    with context.transport.send(Request("GET", url)) as response:
+        data = response.read_all(MAX_BUNDLE_BYTES)
+    place = f"GET {redact(url)}"
+    if not data.lstrip().startswith(b"{"):
+        data = decompress(data, MAX_BUNDLE_BYTES, place)
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise SignatureError(f"{place}: not a bundle: {error}") from error
+    return value if isinstance(value, dict) else None
