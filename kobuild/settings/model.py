@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kobuild.oci.mediatypes import Compression
 from kobuild.oci.platforms import Platform
-from kobuild.oci.reference import Reference
+from kobuild.oci.reference import Reference, Repository
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +129,10 @@ class SourcesSettings:
     """Whether a registry that has mirrors is never asked itself."""
     trusted_root: str | None = None
     """A file, relative to the settings, that says whose certificates and logs count; None is the public Sigstore."""
+    layer_cache: Repository | None = None
+    """Where layers are shared between machines."""
+    trusts_layer_cache: bool = False
+    """Whether a layer is taken from there on the word of whoever can write there, and not only with the key's proof."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ def with_overrides(
     versions: Mapping[str, str] | None = None,
     compression: str | None = None,
     base: str | None = None,
+    layer_cache: str | None = None,
 ) -> Settings:
     """The settings with some values replaced; what is empty or None stays as the file has it.
 
@@ -34,7 +35,10 @@ def with_overrides(
     for tool in tools:
         for key, unfit in check_tool(tool, image.platforms):
             raise UsageError(f"tools.{tool.name}.{key}: {unfit.message}", hint=unfit.hint) from unfit
-    return replace(settings, image=image, tools=tools)
+    sources = settings.sources
+    if layer_cache is not None:
+        sources = replace(sources, layer_cache=_fit("layer-cache", values.repository, layer_cache))
+    return replace(settings, image=image, tools=tools, sources=sources)
 
 
 def _image(

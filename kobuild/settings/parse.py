@@ -20,7 +20,7 @@ from kobuild.settings.table import Table
 from kobuild.settings.tools import TOOL_KEYS, read_tools
 
 ROOT_KEYS: Final = ("image", "tools", "sources")
-SOURCES_KEYS: Final = ("go", "github-api", "github-server", "mirrors", "mirrors-only", "trusted-root")
+SOURCES_KEYS: Final = ("go", "github-api", "github-server", "mirrors", "mirrors-only", "trusted-root", "layer-cache", "layer-cache-trust")
 MAX_SIZE_BYTES: Final = 1 << 20
 """A settings file is written by hand: more than this is another file, named by mistake."""
 
@@ -135,6 +135,8 @@ def _read_sources(root: Table) -> SourcesSettings:
         mirrors=_read_mirrors(table),
         mirrors_only=table.take("mirrors-only", values.boolean, default=False),
         trusted_root=table.take("trusted-root", values.text, None),
+        layer_cache=table.take("layer-cache", values.repository, None),
+        trusts_layer_cache=table.take("layer-cache-trust", values.trusts_writers, default=False),
     )
 
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from kobuild.errors import InvalidReference
-from kobuild.oci.reference import Reference, Registry
+from kobuild.oci.reference import Reference, Registry, Repository
 from kobuild.settings.faults import Unfit, did_you_mean, quoted
 from kobuild.settings.quantities import parse_size
 from kobuild.settings.table import kind_of
@@ -100,6 +100,30 @@ def registry_place(value: object) -> str:
     if not ("." in host or ":" in host or host == "localhost") or reference.digest is not None or "@" in wanted:
         raise Unfit(f"not a registry or a path in one: {quoted(wanted)}", "such as mirror.example.com/hub")
     return f"{reference.registry.host}/{path}" if path else reference.registry.host
+
+
+def repository(value: object) -> Repository:
+    """A registry's repository by its whole name, without tag or digest."""
+    wanted = text(value).strip()
+    try:
+        reference = Reference.parse(wanted.partition("://")[2] if "://" in wanted else wanted)
+    except InvalidReference as error:
+        raise Unfit(error.message, error.hint) from error
+    if wanted.lower() not in (str(reference.repository), str(reference.repository).removeprefix("docker.io/")):
+        raise Unfit(f"expected a repository alone, got {quoted(wanted)}", f"write {quoted(str(reference.repository))}")
+    return reference.repository
+
+
+TRUSTS: Final = ("key", "writers")
+"""Whose word counts for a shared layer."""
+
+
+def trusts_writers(value: object) -> bool:
+    """Whether the word is `writers`, and not `key`."""
+    wanted = string(value)
+    if wanted not in TRUSTS:
+        raise Unfit(f"expected {' or '.join(TRUSTS)}, got {quoted(wanted)}", did_you_mean(wanted, TRUSTS))
+    return wanted == "writers"
 
 
 def _bare(address: str) -> str:
