@@ -102,6 +102,10 @@ class Authenticator:
         self._forget(self._key(challenge, wider, credential), used)
         return self._token(challenge, repository, wider, credential).header
 
+    def knows(self, repository: Repository) -> bool:
+        """Whether a credential is known for a repository."""
+        return self._keychain.resolve(repository) is not None
+
     def problems(self, repository: Repository) -> tuple[str, ...]:
         """What went wrong in looking for credentials."""
         return tuple(self._keychain.problems(repository))

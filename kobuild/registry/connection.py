@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
+from urllib.parse import unquote, urlsplit
 
 from kobuild.errors import AuthError, FetchError
-from kobuild.oci.reference import Repository
+from kobuild.oci.reference import Registry, Repository
 from kobuild.registry.auth import Authenticator
 from kobuild.registry.credentials import Keychain
 from kobuild.registry.endpoints import Endpoints
 from kobuild.registry.failures import registry_error
 from kobuild.registry.scopes import Scopes
-from kobuild.transport import Body, Request, Response, Transport, origin
+from kobuild.transport import Body, Request, Response, Transport, netloc, origin
 
 _LOGINS: Final = 3
 """How often one request may be answered by 401: without a token, with one that has aged, and no more."""
@@ -41,6 +42,30 @@ class Call:
     read_seconds: float = 60.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Account:
+    """Whose login a request takes."""
+
+    base: str
+    """The address of the host that asks for it."""
+    repository: Repository
+    """What credentials are looked up for."""
+
+
+def _account_elsewhere(call: Call, url: str) -> _Account | None:
+    """The account at another host that the registry sends an upload to; None where there can be none.
+
+    That host must speak the protocol too, and the address be that of an upload to the same repository: with any
+    address, a registry could let us write wherever our credentials for the other host reach.
+    """
+    path = unquote(urlsplit(url).path)
+    if ".." in path or "%" in path or not path.startswith(f"/v2/{call.repository.path}/blobs/uploads/"):
+        return None
+    scheme, _, _ = origin(url)
+    host = netloc(url)
+    return _Account(f"{scheme}://{host}", Repository(Registry(host), call.repository.path))
+
+
 class Connection:
     """Sends calls; safe to use from many threads."""
 
@@ -62,21 +87,29 @@ class Connection:
     def send(self, call: Call) -> Response:
         """Send, logging in as the registry asks; raises RegistryError and its kinds for any other status.
 
-        The token goes to the registry's own origin alone, never to another host that the registry names.
+        The token goes to the registry's own origin alone, never to another host that the registry names. Such a host
+        may ask for a login of its own, for which what is known for that host counts, and nothing else. A host that a
+        redirect led to may not: its challenge would be answered with what belongs to another.
         """
         base = self.base(call.repository)
         url = self.url(call.repository, call.path)
-        at_home = origin(url) == origin(base)
-        header = self._authenticator.header(base, call.repository, call.scopes) if at_home else None
+        account = _Account(base, call.repository) if origin(url) == origin(base) else _account_elsewhere(call, url)
+        header = self._authenticator.header(account.base, account.repository, call.scopes) if account else None
         for attempt in range(1, _LOGINS + 1):
             response = self._send_once(call, url, header)
             if response.status != HTTPStatus.UNAUTHORIZED:
                 return response
-            if attempt == _LOGINS or not at_home:
+            is_own = origin(response.url) == origin(url)
+            if attempt == _LOGINS or account is None or not is_own or not self._can_log_in(call, account):
                 raise self._unauthorized(call, response)
             response.close()
-            header = self._authenticator.answer(base, call.repository, call.scopes, header, response.headers)
+            answer = self._authenticator.answer
+            header = answer(account.base, account.repository, call.scopes, header, response.headers)
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _can_log_in(self, call: Call, account: _Account) -> bool:
+        """Whether a challenge may be answered: a registry's always, another host's with a credential of its own."""
+        return account.repository == call.repository or self._authenticator.knows(account.repository)
 
     def read(self, call: Call, limit_bytes: int) -> tuple[Response, bytes]:
         """Send, and read the whole answer, again if it breaks; raises RegistryError, SizeMismatch beyond the limit."""
