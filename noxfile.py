@@ -1,4 +1,4 @@
-"""The project's sessions: `resolve`, `build`, `push`, `verify`, `matrix` and `index` are the tool.
+"""The project's sessions; `resolve`, `build`, `push`, `verify`, `matrix` and `index` are any project's.
 
 nox                       lint, types and tests
 nox -s build -- --locked  arguments after `--` go to the command
@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import sys
 from pathlib import Path
 
 import nox
+
+sys.path.insert(0, str(Path(__file__).parent))  # this folder's kobuild, whatever else is installed
+from kobuild import noxsessions
 
 nox.needs_version = ">=2024.4.15"
 nox.options.default_venv_backend = "virtualenv"
@@ -53,8 +57,8 @@ def install(session: nox.Session, *groups: str) -> None:
         confirm(environment)
 
 
-def kobuild(session: nox.Session, command: str) -> None:
-    """Run one kobuild command, in the one environment that resolve, build, push and verify share."""
+def checkout_python(session: nox.Session) -> str:
+    """The Python of the one environment that kobuild's sessions share, with kobuild from this folder in it."""
     environment = session.cache_dir.parent / "kobuild"
     python = environment / ("Scripts" if os.name == "nt" else "bin") / "python"
     if not python.exists():
@@ -64,44 +68,10 @@ def kobuild(session: nox.Session, command: str) -> None:
         pip = [str(python), "-m", "pip", "install", "--quiet"]
         session.run(*pip, *wanted, external=True, stdout=sys.stderr)
         confirm(environment)
-    # By default nox mixes both streams; the result on standard output is for machines.
-    session.run(str(python), "-m", "kobuild", command, *session.posargs, external=True, stderr=None)
+    return str(python)
 
 
-@nox.session(tags=["kobuild"], venv_backend="none")
-def resolve(session: nox.Session) -> None:
-    """Turn the pins of kobuild.toml into kobuild.lock."""
-    kobuild(session, "resolve")
-
-
-@nox.session(tags=["kobuild"], venv_backend="none")
-def build(session: nox.Session) -> None:
-    """Build the image into dist/image."""
-    kobuild(session, "build")
-
-
-@nox.session(tags=["kobuild"], venv_backend="none")
-def push(session: nox.Session) -> None:
-    """Build the image and push it to its target."""
-    kobuild(session, "push")
-
-
-@nox.session(tags=["kobuild"], venv_backend="none")
-def verify(session: nox.Session) -> None:
-    """Check an image against kobuild.toml and kobuild.lock."""
-    kobuild(session, "verify")
-
-
-@nox.session(tags=["kobuild"], venv_backend="none")
-def matrix(session: nox.Session) -> None:
-    """Print the jobs of many images, for a workflow's matrix."""
-    kobuild(session, "matrix")
-
-
-@nox.session(tags=["kobuild"], venv_backend="none")
-def index(session: nox.Session) -> None:
-    """Join images that were pushed by digest under their tags."""
-    kobuild(session, "index")
+noxsessions.register(python=checkout_python)
 
 
 @nox.session
@@ -151,8 +121,18 @@ def action(session: nox.Session) -> None:
 @nox.session
 def constraints(session: nox.Session) -> None:
     """Renew the versions that the action installs: the newest of what nox and kobuild ask for."""
-    session.install("nox", "virtualenv", "hatchling", str(ROOT))
-    frozen = session.run("python", "-m", "pip", "freeze", silent=True, log=False) or ""
-    kept = [line for line in frozen.splitlines() if not line.lower().startswith("kobuild")]
+    session.install("--upgrade", "pip", "nox", "hatchling", str(ROOT))
+    frozen = session.run("python", "-m", "pip", "freeze", "--all", silent=True, log=False) or ""
+    kept = [pinned(line) for line in frozen.splitlines() if not line.lower().startswith(("kobuild", "setuptools"))]
     head = "# What the action installs, at versions that were tested together; `nox -s constraints` renews it."
     (ROOT / ".github" / "constraints.txt").write_text("\n".join([head, *kept, ""]))
+
+
+def pinned(line: str) -> str:
+    """A line of pip's list, with the marker that pyproject.toml has for the package: not every Python takes each."""
+    name = line.partition("==")[0].lower().replace("_", "-")
+    for wanted in PYPROJECT["project"]["dependencies"]:
+        head, semicolon, marker = wanted.partition(";")
+        if semicolon and re.split(r"[<>=!~\[ ]", head)[0] == name:
+            return f"{line};{marker}"
+    return line

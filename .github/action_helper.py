@@ -10,8 +10,10 @@ nothing is installed yet.
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -24,6 +26,8 @@ from typing import Any
 COMMANDS = ("resolve", "build", "push", "verify", "all", "matrix", "index")
 ROOT = Path(__file__).resolve().parent.parent
 CONSTRAINTS = ROOT / ".github" / "constraints.txt"
+NOXFILE = ROOT / ".github" / "action_noxfile.py"
+PIP_OPTIONS = ("--quiet", "--no-compile", "--disable-pip-version-check", "--no-input")
 PREFIX = "KOBUILD_ACTION_"
 CACHE_VERSION = 1
 """Raised when the cache's own format changes, so that old ones are not restored."""
@@ -218,26 +222,46 @@ def write_outputs(environ: Mapping[str, str], outputs: Mapping[str, str]) -> Non
 
 
 def environment_python(folder: Path) -> Path:
-    """The Python of an environment that holds nox; made once a job."""
+    """The Python of an environment that holds nox and kobuild; made once a job."""
     python = folder / "venv" / "bin" / "python"
     done = folder / "ready"
     if not done.is_file():
-        venv.create(folder / "venv", with_pip=True, clear=True)
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "nox"], check=True, env={**os.environ, **pins()})
+        alone = not own_pip_is_enough()
+        venv.create(folder / "venv", with_pip=alone, clear=True)
+        pip = (
+            [str(python), "-I", "-m", "pip"] if alone else [sys.executable, "-I", "-m", "pip", "--python", str(python)]
+        )
+        for wanted in requirements():
+            # In a folder of our own: Python and pip would take modules and files from a checkout's.
+            subprocess.run([*pip, "install", *PIP_OPTIONS, *wanted], check=True, cwd=folder)
         done.touch()
     return python
 
 
-def pins() -> dict[str, str]:
-    """What makes pip install the versions that were tested together; Python 3.10 has older ones of its own."""
-    return {"PIP_CONSTRAINT": str(CONSTRAINTS)} if sys.version_info >= (3, 11) else {}
+def own_pip_is_enough() -> bool:
+    """Whether the pip of this Python can install into another environment, which it can since 22.3."""
+    try:
+        found = re.match(r"(\d+)\.(\d+)", importlib.metadata.version("pip"))
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return found is not None and (int(found[1]), int(found[2])) >= (22, 3)
+
+
+def requirements() -> Iterator[list[str]]:
+    """What pip is given, a run each: the versions that were tested together; Python 3.10 has older ones of its own.
+
+    Nothing is resolved or built but kobuild itself, by the build backend that is among those versions.
+    """
+    if tuple(sys.version_info) < (3, 11):
+        yield ["nox", str(ROOT)]
+        return
+    yield ["--no-deps", "--only-binary=:all:", "--requirement", str(CONSTRAINTS)]
+    yield ["--no-deps", "--no-build-isolation", str(ROOT)]
 
 
 def session_environ(inputs: Inputs, environ: Mapping[str, str]) -> dict[str, str]:
     """What sessions see: nothing of the inputs but what they need, and no login where none was given."""
     result = {name: value for name, value in environ.items() if not name.startswith(PREFIX)}
-    result |= pins()
     if inputs.get("cache-dir"):
         result["KOBUILD_CACHE_DIR"] = inputs.get("cache-dir")
     if inputs.get("password"):
@@ -251,9 +275,14 @@ def run_session(
     python: Path, command: str, arguments: Sequence[str], folder: Path, environ: Mapping[str, str]
 ) -> tuple[int, dict[str, Any]]:
     """Run a nox session; its exit code (nox knows only 0 and 1) and its result, empty where it told none."""
-    nox = [str(python), "-m", "nox", "--noxfile", str(ROOT / "noxfile.py"), "--envdir", str(folder / "nox")]
+    nox = [str(python), "-I", "-m", "nox", "--noxfile", str(NOXFILE), "--envdir", str(folder / "nox")]
     done = subprocess.run(
-        [*nox, "--session", command, "--", *arguments], stdout=subprocess.PIPE, text=True, check=False, env=environ
+        [*nox, "--session", command, "--", *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+        env=environ,
+        cwd=folder,
     )
     if done.stdout.strip():
         show(done.stdout)

@@ -50,6 +50,7 @@ def _common() -> argparse.ArgumentParser:
 
 
 COMMANDS: Final = {
+    "init": "write the first kobuild.toml, workflow and noxfile of a project",
     "resolve": "turn the pins into the lock",
     "build": "write the image to a layout or an archive",
     "push": "build the image and push it to its target",
@@ -60,9 +61,9 @@ COMMANDS: Final = {
     "rebase": "put the pushed image's tool layers on the base as it is now",
     "provenance": "state how the image was made, or attach that to it",
     "sbom": "write a bill of materials, or attach it to the image",
-    "cache": "show, prune or verify the cache of downloads and layers",
     "matrix": "print the jobs of many images, for a workflow's matrix",
     "index": "join images that were pushed by digest under their tags",
+    "cache": "show, prune or verify the cache of downloads and layers",
 }
 """Each is a module of `kobuild.commands`."""
 _MODULES: Final = {"inspect": "tree"}

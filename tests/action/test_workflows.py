@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import check_jsonschema
 import pytest
 import yaml
 
@@ -27,9 +28,16 @@ def check(*words: str | Path, environ: dict[str, str] | None = None, cwd: Path |
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def check_schema(name: str, *paths: Path) -> int:
+    """What the program check-jsonschema does, in this process, as its imports take seconds; returns its exit code."""
+    code: int = check_jsonschema.main(["--builtin-schema", name, *map(str, paths)], standalone_mode=False)
+    return code
+
+
 def test_they_fit_their_schemas() -> None:
-    check("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *WORKFLOWS)
-    check("check-jsonschema", "--builtin-schema", "vendor.github-actions", ACTION)
+    assert check_schema("vendor.github-workflows", *WORKFLOWS) == 0
+    assert check_schema("vendor.github-actions", ACTION) == 0
+    assert check_schema("vendor.github-actions", WORKFLOWS[0]) == 1
 
 
 def test_zizmor_finds_nothing() -> None:

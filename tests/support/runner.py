@@ -134,8 +134,10 @@ class Runner:
     def _variables(
         self, step: Mapping[str, Any], contexts: Mapping[str, Any], files: Mapping[str, Path]
     ) -> dict[str, str]:
+        # A runner's Python keeps its bytecode; compiling it anew in each step would be waited for too.
+        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         return {
-            **os.environ,
+            **inherited,
             "CI": "true",
             "GITHUB_ACTIONS": "true",
             "GITHUB_ACTION_PATH": str(self.action),
