@@ -215,7 +215,8 @@ class Download:
         if known is not None:
             self._growing.settle(lambda: known)
             return
-        with claim(self._context.cache, _partial_name(self._artifact)) as partial:
+        has_sha512 = self._artifact.integrity is not None
+        with claim(self._context.cache, _partial_name(self._artifact), sha512=has_sha512) as partial:
             try:
                 self._fill(partial)
             except KobuildError as error:

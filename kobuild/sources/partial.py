@@ -28,13 +28,14 @@ _CLAIMS = 10
 class Partial:
     """One partial file, for one writer."""
 
-    def __init__(self, path: Path, file: FileIO) -> None:
+    def __init__(self, path: Path, file: FileIO, *, sha512: bool) -> None:
+        """`sha512` asks for that sum too, which costs more than all the rest of a download."""
         self.path = path
         self.offset = 0
         """How many bytes there are."""
         self._file = file
         self._sha256 = hashlib.sha256()
-        self._sha512 = hashlib.sha512()
+        self._sha512 = hashlib.sha512() if sha512 else None
         self.validator: str | None = self._load()
 
     @property
@@ -43,9 +44,9 @@ class Partial:
         return self._sha256.hexdigest()
 
     @property
-    def sha512_base64(self) -> str:
-        """Of the bytes so far, as npm writes it."""
-        return base64.b64encode(self._sha512.digest()).decode()
+    def sha512_base64(self) -> str | None:
+        """Of the bytes so far, as npm writes it; None where nobody asked for it."""
+        return base64.b64encode(self._sha512.digest()).decode() if self._sha512 is not None else None
 
     def write(self, data: bytes) -> None:
         """Append; raises StorageError."""
@@ -64,7 +65,8 @@ class Partial:
             if validator is not None:
                 self._record_path.write_text(json.dumps({"validator": validator}), "utf-8")
         self.offset, self.validator = 0, validator
-        self._sha256, self._sha512 = hashlib.sha256(), hashlib.sha512()
+        self._sha256 = hashlib.sha256()
+        self._sha512 = hashlib.sha512() if self._sha512 is not None else None
 
     def discard(self) -> None:
         """Leave nothing behind."""
@@ -97,16 +99,17 @@ class Partial:
 
     def _count(self, data: bytes) -> None:
         self._sha256.update(data)
-        self._sha512.update(data)
+        if self._sha512 is not None:
+            self._sha512.update(data)
         self.offset += len(data)
 
 
 @contextmanager
-def claim(cache: Cache, name: str) -> Iterator[Partial]:
+def claim(cache: Cache, name: str, *, sha512: bool = False) -> Iterator[Partial]:
     """The partial file of that name, or a private one while another process or thread writes to it."""
     path, file = _claim(cache, name)
     with file:
-        yield Partial(path, file)
+        yield Partial(path, file, sha512=sha512)
 
 
 def _claim(cache: Cache, name: str) -> tuple[Path, FileIO]:
