@@ -115,6 +115,13 @@ def verify_blob(trust: Trust, bundle: bytes, sha256: str, signer: Signer, place:
 
 def verify_statement(trust: Trust, bundle: bytes, sha256: str, signer: Signer, place: str) -> str:
     """The identity that signed a statement on how the file of that sum was built; raises SignatureError."""
+    identity, kind, payload = verified_payload(trust, bundle, signer, place)
+    _check_statement(kind, payload, sha256, place)
+    return identity
+
+
+def verified_payload(trust: Trust, bundle: bytes, signer: Signer, place: str) -> tuple[str, str, bytes]:
+    """The identity that signed an envelope, and the envelope's type and content; raises SignatureError."""
     from sigstore.errors import Error  # noqa: PLC0415
 
     parsed = _parse(bundle, place)
@@ -123,8 +130,7 @@ def verify_statement(trust: Trust, bundle: bytes, sha256: str, signer: Signer, p
         kind, payload = trust.verifier.verify_dsse(parsed, policy)
     except (Error, ValueError, TypeError) as error:
         raise _refused(place, error) from error
-    _check_statement(kind, payload, sha256, place)
-    return policy.found
+    return policy.found, kind, payload
 
 
 def predicate_of(bundle: Mapping[str, Any]) -> str:

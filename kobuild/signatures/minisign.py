@@ -31,7 +31,7 @@ class PublicKey:
     """Who may sign."""
 
     key_id: str
-    """As minisign shows it: 16 hex digits."""
+    """As minisign shows it: up to 16 hex digits."""
     raw: bytes
     """The Ed25519 key, 32 bytes."""
 
@@ -140,4 +140,4 @@ def _decode(text: str, size: int, what: str) -> bytes:
 
 def _key_id(data: bytes) -> str:
     """Eight bytes behind the algorithm; shown as the little-endian number that they are."""
-    return f"{int.from_bytes(data[2:10], 'little'):016X}"
+    return f"{int.from_bytes(data[2:10], 'little'):X}"

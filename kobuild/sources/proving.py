@@ -100,7 +100,7 @@ class _Job:
         if tool.source.kind in ("github", "url"):
             self._check_listed()
             signed = [self._minisign(), self._cosign_key(), self._keyless()]
-            if tool.attestations or (tool.attestations is None and tool.require == "signature" and not any(signed)):
+            if self._asks_github(any(signed)):
                 signed.append(self._attested())
             if not any(signed) and (tool.looks_for_signatures or tool.attestations or tool.require == "signature"):
                 self._none_found()
@@ -109,6 +109,13 @@ class _Job:
                 f'{self._artifact.filename}: require = "checksum", and its publisher says no sha256 for it',
                 hint='say where the sum is with checksums or sha256, or leave require = "checksum" out',
             )
+
+    def _asks_github(self, is_signed: bool) -> bool:
+        """Whether to ask for attestations: where the settings say so, or nothing else fulfils what they require."""
+        tool = self._tool
+        if tool.source.kind != "github" or tool.attestations is not None:
+            return bool(tool.attestations)
+        return tool.require == "signature" and not is_signed
 
     def _none_found(self) -> None:
         looked = f"looked for {', '.join(self._looked_for) or 'nothing, since no signature file is listed'}"

@@ -11,6 +11,7 @@ and If-Range. `requests` is the log; `fail` plans faults.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import functools
 import hashlib
@@ -126,10 +127,14 @@ class Upstream:
         """How many releases a page of the API holds at most."""
         self.token: str | None = None
         """When set, the API answers 401 to any other token."""
+        self.licenses: dict[str, str] = {}
+        """GitHub's reading of repositories' licences; a repository that is not named here has none."""
         self.rate_limit_remaining = 60
         self.rate_limit_reset = 1_800_000_000
         self._go: list[dict[str, Any]] = []
         self._releases: dict[str, list[dict[str, Any]]] = {}
+        self._attestations: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        self._log: list[dict[str, Any]] = []
         self._files: dict[str, _File] = {}
         self._redirects: dict[str, str] = {}
         self._private: set[str] = set()
@@ -277,6 +282,16 @@ class Upstream:
             "browser_download_url": self.url + place,
         }
 
+    def add_attestation(self, repository: str, sha256: str, entry: Mapping[str, Any]) -> None:
+        """Have the API answer one more entry, with `bundle` or `bundle_url`, for a file of that sum."""
+        with self._lock:
+            self._attestations.setdefault((repository, sha256), []).append({"repository_id": 1, **entry})
+
+    def add_log_entry(self, entry: Mapping[str, Any]) -> None:
+        """Put an entry into the transparency log at `url`, in the form in which its API answers."""
+        with self._lock:
+            self._log.append(dict(entry))
+
     def add_file(
         self,
         path: str,
@@ -379,6 +394,14 @@ class Upstream:
             return self._github(path.removeprefix(prefix), query, headers)
         return None
 
+    def log_entries(self, question: bytes) -> Answer:
+        """What the log has of the entries that are asked for (Rekor's `/api/v1/log/entries/retrieve`)."""
+        asked = [entry["spec"] for entry in json.loads(question)["entries"]]
+        found = [entry for entry in self._log if json.loads(base64.b64decode(entry["body"]))["spec"] in asked]
+        return Answer(
+            json.dumps([{f"24296fb24b8ad77a{number:064x}": entry} for number, entry in enumerate(found)]).encode()
+        )
+
     def _go_listing(self, *, everything: bool) -> Answer:
         newest: dict[str, dict[str, Any]] = {}
         for release in self._go:
@@ -411,6 +434,13 @@ class Upstream:
         owner, name, *action = rest.split("/", 3)
         releases = self._releases.get(f"{owner}/{name}")
         missing = Answer(b'{"message":"Not Found","status":"404"}', status=404)
+        if len(action) == 2 and action[0] == "attestations":
+            listed = self._attestations.get((f"{owner}/{name}", action[1].removeprefix("sha256:")))
+            return Answer(json.dumps({"attestations": listed}).encode()) if listed else missing
+        if releases is not None and not action:
+            spdx_id = self.licenses.get(f"{owner}/{name}")
+            about = {"key": "other", "spdx_id": spdx_id} if spdx_id else None
+            return Answer(json.dumps({"id": 1, "full_name": f"{owner}/{name}", "license": about}).encode())
         if releases is None or not action or action[0] != "releases":
             return missing
         if len(action) == 2 and action[1].startswith("tags/"):
@@ -480,6 +510,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_HEAD(self) -> None:
         self._answer()
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        found = self.path == "/api/v1/log/entries/retrieve"
+        self._send(self.upstream.log_entries(body) if found else Answer(b"{}", status=404), None)
 
     def _answer(self) -> None:
         parts = urlsplit(self.path)
