@@ -26,6 +26,13 @@ from kobuild.sources.programs import hide_secrets, last_words, run
 
 _OLDEST: Final = (22, 2)
 _VERSION: Final = re.compile(r"pip (\d+)\.(\d+)")
+# As `-m pip`, but for the working folder on sys.path: what lies beside the settings is no module.
+_PIP: Final = """
+import sys
+sys.path[:] = filter(None, sys.path)
+import runpy
+runpy.run_module("pip", run_name="__main__", alter_sys=True)
+"""
 _FROM_VERSIONS: Final = re.compile(r"\(from versions: ([^)]*)\)")
 _NEWEST_GLIBC: Final = 60
 _MACHINES: Final = {
@@ -112,7 +119,7 @@ def _find_command(executable: str, path: str) -> tuple[str, ...]:
     """The command of a pip that is new enough, asked once a run; raises ProgramError."""
     programs = [found for name in ("pip", "pip3") if (found := shutil.which(name, path=path)) is not None]
     seen = ""
-    for command in ((executable, "-m", "pip"), *((program,) for program in programs)):
+    for command in ((executable, "-c", _PIP), *((program,) for program in programs)):
         try:
             done = run([*command, "--version"], folder=Path(tempfile.gettempdir()), environ={"PATH": path})
         except ProgramError:

@@ -15,16 +15,29 @@ _logger = logging.getLogger(__name__)
 _PATIENCE_SECONDS: Final = 900
 _USERINFO: Final = re.compile(r"(?<=://)[^/\s@]+@")
 _SHOWN_LINES: Final = 6
+_OURS: Final = (
+    "GITHUB_TOKEN",
+    "KOBUILD_GITHUB_TOKEN",
+    "KOBUILD_REGISTRY_PASSWORD",
+    "DOCKER_AUTH_CONFIG",
+    "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
+    "ACTIONS_RUNTIME_TOKEN",
+)
+"""What is meant for kobuild itself. npm fills `${NAME}` into the .npmrc of the project's folder: a pull request's one
+would send it anywhere."""
 
 
 def run(command: Sequence[str], *, folder: Path, environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end, whatever its exit code; raises ProgramError when it cannot be run or does not end."""
+    """Run a program to its end, whatever its exit code; raises ProgramError when it cannot be run or does not end.
+
+    It does not see the secrets that are kobuild's own.
+    """
     _logger.debug("run %s", hide_secrets(" ".join(command)))
     try:
         return subprocess.run(
             command,
             cwd=folder,
-            env=dict(environ),
+            env={name: value for name, value in environ.items() if name not in _OURS},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,

@@ -7,6 +7,7 @@ import json
 import os
 from base64 import b64encode
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -184,3 +185,17 @@ def test_a_real_package_from_the_user_s_own_registry(make_context: MakeContext) 
     assert release.version == "7.0.0"
     with open_artifact(release.artifacts[AMD64], context) as opened:
         assert opened.path().stat().st_size > 1000
+
+
+def test_a_project_s_own_npmrc_gets_no_secret_of_ours(upstream: Upstream, alone: Make) -> None:
+    _publish(upstream, "tool", ["1.0.0"])
+    context = alone()
+    secrets = {"GITHUB_TOKEN": "a-planted-token", "KOBUILD_REGISTRY_PASSWORD": "a-planted-password"}
+    context = replace(context, environ={**context.environ, **secrets, "NPM_TOKEN": "npm-s-own"})
+    host = upstream.url.partition(":")[2]
+    (context.folder / ".npmrc").write_text(f"{host}/npm/:_authToken=${{GITHUB_TOKEN}}${{NPM_TOKEN}}\n")
+    tool = ToolSettings("tool", SourceSpec("npm", "tool"), "==1.0.0")
+    open_source(tool, context).resolve(tool, (AMD64,))
+    seen = [str(request.headers.get("authorization")) for request in upstream.logged("/npm/")]
+    assert any("npm-s-own" in text for text in seen)
+    assert not any("planted" in text for text in seen)

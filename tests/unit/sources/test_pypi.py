@@ -165,6 +165,16 @@ def test_pip_s_own_failure_is_told_without_secrets(alone: Make) -> None:
     assert "planted-secret" not in str(raised.value)
 
 
+def test_nothing_beside_the_settings_is_taken_for_pip_s_own_modules(
+    alone: Make, wheels: list[Path], tmp_path: Path
+) -> None:
+    context = alone(make_index(tmp_path, "some-tool", wheels))
+    for name in ("pip", "json", "runpy", "sitecustomize"):
+        (context.folder / f"{name}.py").write_text(f"open({str(tmp_path / 'pwned')!r}, 'w')")
+    assert _resolve(context, "==1.1").version == "1.1"
+    assert not (tmp_path / "pwned").exists()
+
+
 def test_a_pip_that_is_too_old_is_told(alone: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     programs = tmp_path / "bin"
     programs.mkdir()
