@@ -1,4 +1,4 @@
-"""How an image was made, as an in-toto statement with a SLSA provenance v1 predicate; not signed.
+"""How an image was made, as an in-toto statement with a SLSA provenance v1 predicate, signed or not.
 
 https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md and https://slsa.dev/provenance/v1. The statement
 is made only of an image that is proved to follow from lock and settings, with layers that this machine made itself.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from kobuild.oci.digest import Digest
 from kobuild.oci.platforms import Platform
 from kobuild.proof import BuiltImage
 from kobuild.recipes import find_made, layer_plan
+from kobuild.signatures.dsse import BUNDLE_TYPE
 from kobuild.store.locations import Location
 from kobuild.streams import disk_errors
 from kobuild.workshop import Workshop
@@ -34,9 +35,14 @@ STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE: Final = "https://slsa.dev/provenance/v1"
 PREDICATE_NOTE: Final = "in-toto.io/predicate-type"
 """The annotation by which a reader tells statements apart without pulling them."""
-BUILD_TYPE: Final = "https://kobuild.dev/build/v1"
-LOCAL_BUILDER: Final = "https://kobuild.dev/builder/local"
+_DESCRIBED: Final = "https://github.com/kobuild/kobuild/blob/main/docs/provenance.md"
+BUILD_TYPE: Final = f"{_DESCRIBED}#build-v1"
+"""A link to what the build's parameters mean."""
+LOCAL_BUILDER: Final = f"{_DESCRIBED}#builder-local"
 """A machine that nobody vouches for."""
+CONTENT_NOTE: Final = "dev.sigstore.bundle.content"
+SIGNED_PREDICATE_NOTE: Final = "dev.sigstore.bundle.predicateType"
+"""How cosign tells bundles apart: https://github.com/sigstore/cosign/blob/main/specs/BUNDLE_SPEC.md, "Annotations"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +123,12 @@ def as_document(statement: Mapping[str, Any], created: str) -> Document:
     """The statement as a document to write or attach."""
     data = f"{json.dumps(statement, indent=2)}\n".encode()
     return Document(data, MEDIA_TYPE, "provenance.intoto.json", created, {PREDICATE_NOTE: PREDICATE_TYPE})
+
+
+def as_signed(document: Document, sign: Callable[[bytes], bytes]) -> Document:
+    """The statement in a signed bundle, to be attached as cosign looks for it."""
+    notes = {CONTENT_NOTE: "dsse-envelope", SIGNED_PREDICATE_NOTE: PREDICATE_TYPE}
+    return Document(sign(document.data), BUNDLE_TYPE, "provenance.sigstore.json", document.created, notes)
 
 
 def _file_sum(path: Path) -> str:
