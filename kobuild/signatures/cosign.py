@@ -67,7 +67,10 @@ def parse_signature(data: bytes, place: str) -> SignedBlob:
 
 
 def parse_certificate(data: bytes, place: str) -> str:
-    """The certificate as PEM, from PEM or from base64 of it, which cosign writes by default; raises SignatureError."""
+    """The certificate as PEM, from PEM or from base64 of it, which cosign writes by default; raises SignatureError.
+
+    Empty for a public key, which may lie in a file of the same suffix.
+    """
     try:
         text = data.decode("ascii")
         if "-----BEGIN" not in text:
@@ -75,8 +78,10 @@ def parse_certificate(data: bytes, place: str) -> str:
     except UnicodeDecodeError as error:
         raise SignatureError(f"{place}: not a certificate") from error
     found = _PEM.match(text.strip())
-    if found is None or found[1] != "CERTIFICATE":
+    if found is None or found[1] not in ("CERTIFICATE", "PUBLIC KEY"):
         raise SignatureError(f"{place}: not a certificate")
+    if found[1] == "PUBLIC KEY":
+        return ""
     return text.strip() + "\n"
 
 

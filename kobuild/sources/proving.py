@@ -235,14 +235,19 @@ class _Job:
         return identity.replace("{version}", self._release.version).replace("{tag}", self._release.tag)
 
     def _verify_keyless(self, found: _Found, signer: keyless.Signer) -> str | None:
-        """The identity that signed; None where the file is one that a key signed."""
+        """The identity that signed; None where the file is one that a key signed, or of another program's."""
+        certificate = ""
+        if not found.data.lstrip().startswith(b"{"):
+            # PGP's signatures have the same suffix, but no certificate beside them.
+            certificate = self._certificate(found.signed) if found.place.endswith(".sig") else ""
+            if not certificate:
+                return None
         blob = cosign.parse_signature(found.data, found.place)
-        sha256 = found.subject.sha256
+        sha256, certificate = found.subject.sha256, blob.certificate or certificate
         if blob.is_statement:
             return keyless.verify_statement(self._trust(), blob.bundle, sha256, signer, found.place)
         if blob.bundle:
             return keyless.verify_blob(self._trust(), blob.bundle, sha256, signer, found.place)
-        certificate = blob.certificate or self._certificate(found.signed)
         if not certificate:
             return None
         trust = self._trust()

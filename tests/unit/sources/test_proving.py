@@ -168,6 +168,20 @@ def test_a_signature_with_its_certificate_is_found_in_the_log(
         prove(BY_IDENTITY, dataclasses.replace(trusting, offline=True))
 
 
+def test_what_other_programs_sign_is_passed_over(
+    upstream: Upstream, trusting: SourceContext, sigstore: Sigstore
+) -> None:
+    """A repository may have PGP's signatures, git's bundles and key-signed files, and attest as well."""
+    beside = {f"{NAME}.sig": b"\x89\x01\x33\x04\x00", f"{NAME}.bundle": b"# v2 git bundle\n"}
+    publish(upstream, {**beside, "SHA256SUMS": SUMS, "SHA256SUMS.sig": COSIGN.sign(SUMS)})
+    upstream.add_attestation(REPOSITORY, SHA256, {"bundle": sigstore.attest(SHA256, OWN).bundle()})
+    assert prove(SIGNED, trusting) == ("checksums:SHA256SUMS", f"github-attestation:{OWN.identity}")
+    assert prove(BY_COSIGN, trusting) == ("checksums:SHA256SUMS", f"cosign:{COSIGN.name}")
+    publish(upstream, beside)
+    with pytest.raises(SignatureError, match="not a signature of cosign"):
+        prove(BY_COSIGN, trusting)
+
+
 def test_githubs_attestations(upstream: Upstream, trusting: SourceContext, sigstore: Sigstore) -> None:
     publish(upstream, {})
     with pytest.raises(
@@ -242,7 +256,7 @@ def test_a_signature_that_cannot_be_fetched_is_no_missing_one(upstream: Upstream
 
 def test_a_signature_without_end(upstream: Upstream, context: SourceContext) -> None:
     publish(upstream, {f"{NAME}.minisig": b"untrusted comment: " * 10_000})
-    with pytest.raises(Exception, match="at most|32768"):
+    with pytest.raises(Exception, match="32768"):
         prove(BY_MINISIGN, context)
 
 
