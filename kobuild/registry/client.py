@@ -13,6 +13,7 @@ from kobuild.oci.index import Index
 from kobuild.oci.manifest import Manifest
 from kobuild.oci.reference import Reference, Repository
 from kobuild.progress import NullReporter, Reporter
+from kobuild.registry.ahead import AheadUploads
 from kobuild.registry.connection import Connection
 from kobuild.registry.credentials import Keychain
 from kobuild.registry.keychain import default_keychain
@@ -20,6 +21,7 @@ from kobuild.registry.mirrors import MirroredReader, Mirrors
 from kobuild.registry.pull import RepositoryReader
 from kobuild.registry.push import PushResult, RepositoryPush
 from kobuild.registry.referrers import Referrers
+from kobuild.registry.tagged import TaggedArtifacts
 from kobuild.streams import Readable
 from kobuild.transport import Transport
 
@@ -58,6 +60,14 @@ class RegistryClient:
         """The artifacts that refer to manifests of a repository: to be found, pushed, and copied elsewhere."""
         return Referrers(self._connection, repository)
 
+    def artifacts(self, repository: Repository) -> TaggedArtifacts:
+        """The artifacts of a repository that stand under tags, and are about no image."""
+        return TaggedArtifacts(self._connection, repository)
+
+    def upload_ahead(self, repository: Repository) -> AheadUploads:
+        """Uploads of blobs that are still being made, to be handed to `push`."""
+        return AheadUploads(self._connection, repository)
+
     def push(
         self,
         image_set: ImageSet,
@@ -65,18 +75,20 @@ class RegistryClient:
         reporter: Reporter | None = None,
         *,
         move_tags: bool = True,
+        ahead: AheadUploads | None = None,
     ) -> PushResult:
         """Push an image set, and let every target point at it: blobs, then manifests, tags last.
 
         What a registry has is not sent again, and what another of its repositories has is mounted. Targets may be in
         several repositories and registries, which are done in turn. With `move_tags` off, a tag that points at
-        something else raises PushRefused before anything is sent to its repository.
+        something else raises PushRefused before anything is sent to its repository. `ahead` has a head start for some
+        of the blobs.
         """
         result = PushResult(image_set.descriptor)
         done: list[Repository] = []
         for repository, group in _by_repository(image_set, targets).items():
             also_in = [other for other in done if other.registry == repository.registry]
-            push = RepositoryPush(self._connection, image_set, repository, reporter or NullReporter())
+            push = RepositoryPush(self._connection, image_set, repository, reporter or NullReporter(), ahead)
             result = _add(result, push.run(group, also_in, move_tags=move_tags))
             done.append(repository)
         return result

@@ -63,6 +63,15 @@ class RepositoryReader:
         # A few proxies leave the digest out: then only the bytes can tell.
         return found if found is not None else self.manifest(identifier).descriptor
 
+    def has_tags(self) -> bool:
+        """Whether the repository has any tag; raises RegistryError."""
+        call = self._call(f"look for tags in {self._repository}", "GET", "tags/list?n=1")
+        try:
+            _, raw = self._connection.read(call, jsonio.MAX_DOCUMENT_BYTES)
+        except NotFound:
+            return False
+        return bool(jsonio.parse_object(raw, f"tags of {self._repository}").get("tags"))
+
     def has_blob(self, descriptor: Descriptor) -> bool:
         """Whether the repository has the blob; raises RegistryError for any answer but yes and no."""
         action = f"look for blob {descriptor.digest} in {self._repository}"

@@ -15,6 +15,7 @@ from kobuild.oci.index import Index
 from kobuild.oci.manifest import Manifest
 from kobuild.oci.reference import Reference, Repository
 from kobuild.progress import Reporter
+from kobuild.registry.ahead import AheadUploads
 from kobuild.registry.connection import Connection
 from kobuild.registry.manifests import ManifestWriter
 from kobuild.registry.parallel import Stop, run_all
@@ -44,11 +45,19 @@ class PushResult:
 class RepositoryPush:
     """One image set on its way into one repository, under any number of tags."""
 
-    def __init__(self, connection: Connection, image_set: ImageSet, repository: Repository, reporter: Reporter) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        image_set: ImageSet,
+        repository: Repository,
+        reporter: Reporter,
+        ahead: AheadUploads | None = None,
+    ) -> None:
         self._connection = connection
         self._set = image_set
         self._repository = repository
         self._reporter = reporter
+        self._ahead = ahead if ahead is not None and ahead.repository == repository else None
         self._plain: Scopes = (push_scope(repository),)
         self._scopes: Scopes = self._plain
         self._stop = Stop()
@@ -152,6 +161,11 @@ class RepositoryPush:
 
     def _push_blob(self, pusher: BlobPusher, blob: Blob, also_in: Sequence[Repository]) -> tuple[Outcome, int]:
         transfer = self._reporter.transfer(f"push {blob.descriptor.digest.short}", blob.descriptor.size)
+        sent = self._ahead.settle(blob.descriptor.digest) if self._ahead is not None else None
+        if sent is not None:
+            transfer.advance(sent)
+            transfer.done("sent while it was made")
+            return Outcome.UPLOADED, sent
         return pusher.push(blob, self._mount_source(blob, also_in), transfer)
 
     def _mount_source(self, blob: Blob, also_in: Sequence[Repository]) -> Repository | None:

@@ -15,7 +15,7 @@ from kobuild.registry.headers import parse_count
 from kobuild.registry.scopes import Scopes
 from kobuild.transport import Body, Response, origin
 
-CHUNK_BYTES: Final = 16 * 1024 * 1024
+CHUNK_BYTES: Final = 8 * 1024 * 1024
 """How much of a blob one PATCH carries; it is held in memory, so that it can be sent again."""
 _LARGEST_CHUNK_BYTES: Final = 256 * 1024 * 1024
 _COMMIT_SECONDS: Final = 600.0
@@ -43,9 +43,9 @@ class Uploads:
         self._repository = repository
         self._scopes = scopes
 
-    def start(self, digest: Digest) -> Session:
-        """Open an upload; raises RegistryError."""
-        call = self._call(digest, "POST", "blobs/uploads/", expect=(202,))
+    def start(self, blob: Digest | str) -> Session:
+        """Open an upload of a blob, whose name is for messages; raises RegistryError."""
+        call = self._call(blob, "POST", "blobs/uploads/", expect=(202,))
         with self._connection.send(call) as response:
             return self._described(call, response)
 
@@ -64,11 +64,11 @@ class Uploads:
         except RegistryError:
             return None
 
-    def patch(self, digest: Digest, session: Session, body: Body) -> Session:
+    def patch(self, blob: Digest | str, session: Session, body: Body) -> Session:
         """Send the next bytes; returns the upload as the registry then describes it. Raises RegistryError."""
         end = session.offset + body.size
         headers = {**_STREAM, "Content-Range": f"{session.offset}-{end - 1}"}
-        call = self._call(digest, "PATCH", session.location, body=body, expect=(202, 204, 201), headers=headers)
+        call = self._call(blob, "PATCH", session.location, body=body, expect=(202, 204, 201), headers=headers)
         with self._connection.send(call) as response:
             return self._described(call, response, session, assumed_offset=end)
 
@@ -78,10 +78,10 @@ class Uploads:
         call = self._call(digest, "PUT", location, body=body or b"", expect=(201, 200, 204), headers=_STREAM)
         self._connection.send(call).close()
 
-    def cancel(self, digest: Digest, session: Session) -> None:
+    def cancel(self, blob: Digest | str, session: Session) -> None:
         """Drop an upload; a registry that does not allow that forgets it by itself."""
         with contextlib.suppress(KobuildError):
-            call = self._call(digest, "DELETE", session.location, expect=(204, 202, 200), headers=_STREAM)
+            call = self._call(blob, "DELETE", session.location, expect=(204, 202, 200), headers=_STREAM)
             self._connection.send(call).close()
 
     def _described(
@@ -109,7 +109,7 @@ class Uploads:
 
     def _call(
         self,
-        digest: Digest,
+        blob: Digest | str,
         method: str,
         path: str,
         *,
@@ -119,7 +119,7 @@ class Uploads:
     ) -> Call:
         """What carries `headers` changes the upload, and may not be sent again blindly."""
         return Call(
-            f"push blob {digest} to {self._repository}",
+            f"push blob {blob} to {self._repository}",
             self._repository,
             method,
             path,
