@@ -4,6 +4,8 @@ From top to bottom; each file imports only what stands below it:
 
 - client: what the flows use; store: a repository as an ImageStore, its blobs as sources
 - push: an image set, in order; referrers: artifacts about an image, found, pushed and copied
+- tagged: artifacts that are about no image
+- ahead: blobs that are sent while they are made
 - upload: one blob, through breaks (sessions, parallel); manifests: one manifest
 - pull: manifests and blobs, verified; mirrors: the same from elsewhere
 - connection: one request (endpoints: its address; auth: its login; failures and hints: its refusals)
@@ -12,6 +14,7 @@ From top to bottom; each file imports only what stands below it:
 
 from __future__ import annotations
 
+from kobuild.registry.ahead import AheadBlob, AheadUploads
 from kobuild.registry.client import RegistryClient
 from kobuild.registry.credentials import AnonymousKeychain, Credential, Keychain
 from kobuild.registry.keychain import default_keychain
@@ -21,6 +24,8 @@ from kobuild.registry.referrers import Artifact, Referrers
 from kobuild.registry.store import RegistrySource, RegistryStore
 
 __all__ = [
+    "AheadBlob",
+    "AheadUploads",
     "AnonymousKeychain",
     "Artifact",
     "Credential",
