@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,13 +46,11 @@ def test_the_forms_of_the_format(packed: bytes, plain: bytes) -> None:
     ],
 )
 def test_broken_blocks(packed: bytes) -> None:
-    with pytest.raises(FetchError, match="^x: broken Snappy block: "):
+    with pytest.raises(FetchError, match=r"^x: broken Snappy block: "):
         decompress(packed, 1000, "x")
 
 
 @given(st.binary(max_size=200))
 def test_nothing_but_an_error_of_ours_comes_of_any_bytes(data: bytes) -> None:
-    try:
+    with contextlib.suppress(FetchError):
         assert len(decompress(data, 500, "x")) <= 500
-    except FetchError:
-        pass
