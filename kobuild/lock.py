@@ -14,6 +14,7 @@
     version = "1.27.3"
     tag = "go1.27.3"
     settings = "…"                        a fingerprint of what else decided the choice
+    license = "BSD-3-Clause"              an SPDX expression; absent where it is not known
     [tools.go.artifacts."linux/amd64"]
     url, filename, size, sha256, vouched-by
     proofs = ["minisign:…"]               what was proven of that sha256; absent where nothing was
@@ -96,6 +97,8 @@ class LockedTool:
     fingerprint: str
     """Of the settings, other than source and version, that decide what is fetched."""
     artifacts: Mapping[Platform, LockedArtifact]
+    license: str = ""
+    """As its publisher says it, an SPDX expression; empty where it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +165,8 @@ def _tool_lines(tool: LockedTool) -> Iterator[str]:
     table = f"tools.{_key(tool.name)}"
     yield from ("", f"[{table}]", _pair("source", tool.source), _pair("requirement", tool.requirement))
     yield from (_pair("version", tool.version), _pair("tag", tool.tag), _pair("settings", tool.fingerprint))
+    if tool.license:
+        yield _pair("license", tool.license)
     for platform, artifact in sorted(tool.artifacts.items()):
         yield from ("", f"[{table}.artifacts.{_key(str(platform))}]")
         yield from (_pair("url", artifact.url), _pair("filename", artifact.filename), f"size = {artifact.size}")
@@ -263,7 +268,7 @@ class _Reader:
 
     def _tool(self, name: str, table: Mapping[str, Any]) -> LockedTool:
         where = ("tools", name)
-        self._check_keys(table, where, {"source", "requirement", "version", "tag", "settings", "artifacts"})
+        self._check_keys(table, where, {"source", "requirement", "version", "tag", "settings", "license", "artifacts"})
         artifacts = self._table(table, "artifacts", where) if "artifacts" in table else {}
         inner = (*where, "artifacts")
         found = {
@@ -278,6 +283,7 @@ class _Reader:
             tag=self._str(table, "tag", where),
             fingerprint=self._str(table, "settings", where),
             artifacts=found,
+            license=self._str(table, "license", where) if "license" in table else "",
         )
 
     def _artifact(self, table: Mapping[str, Any], where: tuple[str, ...]) -> LockedArtifact:

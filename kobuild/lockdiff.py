@@ -67,5 +67,6 @@ def _facets(tool: LockedTool) -> tuple[str, ...]:
         ", ".join(f"{artifact.filename} sha256:{artifact.sha256[:12]}" for _, artifact in files),
         ", ".join(f"{artifact.url} ({artifact.vouched_by})" for _, artifact in files),
         ", ".join(f"{artifact.filename} proven by {', '.join(artifact.proofs) or 'nothing'}" for _, artifact in files),
+        f"{_words(tool)} under {tool.license or 'an unknown licence'}",
         f"{_words(tool)} pinned as {tool.requirement!r}",
     )

@@ -14,6 +14,7 @@ import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from kobuild.base import SCRATCH, pinned_name
@@ -25,6 +26,7 @@ from kobuild.oci.platforms import Platform
 from kobuild.settings.model import Settings, ToolSettings
 from kobuild.sources.catalog import open_source
 from kobuild.sources.download import fetch_all, find_size, stop_all
+from kobuild.sources.licenses import find_license
 from kobuild.sources.model import Artifact, Release, SourceContext
 from kobuild.sources.versions import parse_pin
 from kobuild.store.locations import Location
@@ -53,6 +55,8 @@ class ResolveOptions:
     """Use the lock without comparing."""
     check: bool = False
     """Write nothing, and raise NewsFound when the lock would change."""
+    prove: bool = False
+    """Look for all proofs once more, instead of believing the lock."""
 
     def moves(self, name: str) -> bool:
         """Whether the pin of that name may move."""
@@ -83,6 +87,8 @@ def resolve_file(
             raise LockError(f"{path} is missing", hint="run `kobuild resolve` and commit the file")
         if options.locked:
             _require_fit(settings, old)
+        if options.prove:
+            _require_proof(resolve(settings, old, options, context, base_resolver), path)
         return Resolution(old)
     resolution = resolve(settings, old, options, context, base_resolver)
     if options.check:
@@ -110,8 +116,17 @@ def resolve(
             pool.shutdown(wait=False, cancel_futures=True)
             stop_all()
             raise
-    lock = Lock(base.result(), {name: job.result() for name, job in tools.items()})
+    lock = Lock(
+        base.result(), {name: _keep_license(known.tools.get(name), job.result()) for name, job in tools.items()}
+    )
     return Resolution(lock, compare(old, lock))
+
+
+def _keep_license(old: LockedTool | None, new: LockedTool) -> LockedTool:
+    """The licence as it was known, where the source was not asked for it or did not say it this time."""
+    if new.license or old is None or old.source != new.source:
+        return new
+    return dataclasses.replace(new, license=old.license)
 
 
 def _check_names(settings: Settings, options: ResolveOptions) -> None:
@@ -190,7 +205,8 @@ def _resolve_tool(
     if locked is None or options.moves(tool.name) or not _keeps_version(tool, locked):
         return _warned(locked, _look_up(tool, platforms, tool, context), context)
     pinned = dataclasses.replace(tool, version=locked.tag)
-    if locked.fingerprint != fingerprint(tool) or _lacking(tool, locked, platforms):
+    is_doubted = options.prove and tool.looks_for_proof
+    if locked.fingerprint != fingerprint(tool) or is_doubted or _lacking(tool, locked, platforms):
         return _warned(locked, _look_up(pinned, platforms, tool, context), context)
     found = dict(locked.artifacts)
     missing = tuple(platform for platform in platforms if platform not in found)
@@ -238,6 +254,7 @@ def _look_up(
         tag=release.tag,
         fingerprint=fingerprint(tool),
         artifacts=_prove(tool, release, _complete(release.artifacts, context), context),
+        license=find_license(tool, release, context),
     )
 
 
@@ -294,6 +311,16 @@ def _require_fit(settings: Settings, lock: Lock) -> None:
         raise LockError(
             f"{settings.lock_path} does not fit {settings.path.name}, and --locked forbids to change it:{listed}",
             hint="run `kobuild resolve` and commit the lock",
+        )
+
+
+def _require_proof(found: Resolution, path: Path) -> None:
+    """Raise LockError where what was found by looking once more is not what the lock says."""
+    if found.changes:
+        listed = "".join(f"\n  {change}" for change in found.changes)
+        raise LockError(
+            f"{path} is not what its sources and their proofs say:{listed}",
+            hint="somebody changed the lock, or the publisher the release: find out who before you resolve anew",
         )
 
 

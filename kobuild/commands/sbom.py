@@ -51,7 +51,9 @@ def _bill(arguments: argparse.Namespace, workshop: Workshop, lock: Lock) -> Bill
     platforms = asked_platforms(arguments)
     if arguments.image is None:
         created = choose_created(workshop.source_date_epoch, None)
-        return make_bill(lock, name=image_name(workshop), platforms=platforms, created=created)
+        return make_bill(
+            lock, name=image_name(workshop), platforms=platforms, created=created, licenses=licenses(workshop)
+        )
     tree = inspect_own(workshop, arguments.image, platforms)
     require_fit(lock, tree)
     is_one = bool(platforms) and len(tree.images) == 1
@@ -69,7 +71,13 @@ def _image_bill(
         digest=digest,
         platforms=[image.platform for image in images],
         created=choose_created(workshop.source_date_epoch, images[0] if images else None),
+        licenses=licenses(workshop),
     )
+
+
+def licenses(workshop: Workshop) -> dict[str, str]:
+    """The settings' own words about licences, by tool."""
+    return {tool.name: tool.license for tool in workshop.settings.tools if tool.license}
 
 
 def image_name(workshop: Workshop) -> str:

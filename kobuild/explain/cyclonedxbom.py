@@ -12,6 +12,7 @@ from kobuild.explain.purls import missing_library, parse_purl
 if TYPE_CHECKING:
     from cyclonedx.model.bom import Bom
     from cyclonedx.model.component import Component
+    from cyclonedx.model.license import LicenseExpression
 
 MEDIA_TYPE = "application/vnd.cyclonedx+json"
 
@@ -59,6 +60,13 @@ def _image(bill: Bill) -> Component:
     )
 
 
+def _license(expression: str) -> LicenseExpression:
+    from cyclonedx.model.license import LicenseAcknowledgement, LicenseExpression  # noqa: PLC0415
+
+    # A single identifier too: the form for those holds them to the list of CycloneDX's own day.
+    return LicenseExpression(expression, acknowledgement=LicenseAcknowledgement.DECLARED)
+
+
 def _component(material: Material) -> Component:
     from cyclonedx.model import (  # noqa: PLC0415
         ExternalReference,
@@ -80,6 +88,7 @@ def _component(material: Material) -> Component:
         bom_ref=material.key,
         purl=parse_purl(material.purl),
         cpe=material.cpe or None,
+        licenses=[_license(material.license)] if material.license else [],
         hashes=hashes,
         external_references=[download] if material.download else [],
         properties=[Property(name=f"kobuild:{name}", value=value) for name, value in facts.items() if value],

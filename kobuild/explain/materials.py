@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Final
 
@@ -47,6 +47,8 @@ class Material:
     note: str = ""
     """Who vouches for the sum."""
     cpe: str = ""
+    license: str = ""
+    """An SPDX expression, as the publisher or the settings say it; empty where neither does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +73,18 @@ def make_bill(
     digest: Digest | None = None,
     platforms: Collection[Platform] = (),
     created: datetime = EPOCH,
+    licenses: Mapping[str, str] | None = None,
 ) -> Bill:
     """The bill of a lock, for `platforms` or for all that it has.
 
-    `reference` is where the image is, `digest` what it is; both are left out where there is no image yet.
+    `licenses` are the settings' own words by tool, which go before the lock's. `reference` is where the image is,
+    `digest` what it is; both are left out where there is no image yet.
     """
     base = lock.base
     where = tuple(item for item in _platforms(lock) if not platforms or item in platforms)
-    tools = [material for _, tool in sorted(lock.tools.items()) for material in _tool_materials(tool, where)]
+    said = licenses or {}
+    known = [replace(tool, license=said.get(name) or tool.license) for name, tool in sorted(lock.tools.items())]
+    tools = [material for tool in known for material in _tool_materials(tool, where)]
     return Bill(
         name=name,
         digest=str(digest) if digest is not None else "",
@@ -117,9 +123,16 @@ def _tool_material(tool: LockedTool, artifact: LockedArtifact, platforms: tuple[
         filename=artifact.filename,
         sha256="" if is_directory else artifact.sha256,
         platforms=platforms,
-        note=_VOUCHED[artifact.vouched_by],
+        note=_note(artifact),
         cpe=f"cpe:2.3:a:golang:go:{tool.version}:*:*:*:*:*:*:*" if is_go else "",
+        license=tool.license,
     )
+
+
+def _note(artifact: LockedArtifact) -> str:
+    """Who says which sha256 it has, and what was proven of that."""
+    proven = f"; proven by {', '.join(artifact.proofs)}" if artifact.proofs else ""
+    return _VOUCHED[artifact.vouched_by] + proven
 
 
 def _base_material(base: BaseName, where: tuple[Platform, ...], manifests: Mapping[Platform, str]) -> Material:

@@ -175,6 +175,8 @@ def _candidate(tool: ToolSettings, release: Release, context: SourceContext) -> 
 
 def _page(tool: ToolSettings, release: Release, context: SourceContext) -> str:
     """Where a person reads about a release."""
+    if release.page:
+        return release.page
     if tool.source.kind == "github":
         return f"{github_server(context)}/{tool.source.argument}/releases/tag/{quote(release.tag, safe='')}"
     if tool.source.kind == "go":

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
 import uuid
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from kobuild._version import __version__
@@ -11,11 +13,20 @@ from kobuild.explain.materials import Bill, Material
 from kobuild.explain.purls import missing_library
 
 if TYPE_CHECKING:
-    from spdx_tools.spdx.model import Document, ExternalPackageRef, Package, Relationship
+    from license_expression import LicenseExpression
+    from spdx_tools.spdx.model import (
+        Document,
+        ExternalPackageRef,
+        ExtractedLicensingInfo,
+        Package,
+        Relationship,
+        SpdxNoAssertion,
+    )
 
 MEDIA_TYPE = "application/spdx+json"
 _DOCUMENT = "SPDXRef-DOCUMENT"
 _IMAGE = "SPDXRef-image"
+_OWN_LICENSE = re.compile(r"LicenseRef-[A-Za-z0-9.-]+")
 
 
 def spdx_bytes(bill: Bill) -> bytes:
@@ -43,8 +54,28 @@ def _document(bill: Bill) -> Document:
         creators=[Actor(ActorType.TOOL, f"kobuild-{__version__}")],
         created=bill.created.replace(tzinfo=None),  # the library writes UTC and wants no zone
     )
-    packages = [_image(bill), *map(_package, materials)]
-    return Document(info, packages=packages, relationships=_relationships(bill))
+    return Document(
+        info,
+        packages=[_image(bill), *map(_package, materials)],
+        relationships=_relationships(bill),
+        extracted_licensing_info=_own_licenses(materials),
+    )
+
+
+def _own_licenses(materials: Iterable[Material]) -> list[ExtractedLicensingInfo]:
+    """Licences that SPDX does not list: a document must say something of each that it names."""
+    from spdx_tools.spdx.model import ExtractedLicensingInfo  # noqa: PLC0415
+
+    names = sorted({name for material in materials for name in _OWN_LICENSE.findall(material.license)})
+    text = "Its text was not looked for: it is the publisher's own, and only its name is known here."
+    return [ExtractedLicensingInfo(license_id=name, extracted_text=text) for name in names]
+
+
+def _license(expression: str) -> LicenseExpression | SpdxNoAssertion:
+    from license_expression import get_spdx_licensing  # noqa: PLC0415  # spdx-tools' own dependency
+    from spdx_tools.spdx.model import SpdxNoAssertion  # noqa: PLC0415
+
+    return get_spdx_licensing().parse(expression) if expression else SpdxNoAssertion()
 
 
 def _image(bill: Bill) -> Package:
@@ -86,7 +117,7 @@ def _package(material: Material) -> Package:
         files_analyzed=False,
         checksums=[Checksum(ChecksumAlgorithm.SHA256, material.sha256)] if material.sha256 else [],
         license_concluded=SpdxNoAssertion(),
-        license_declared=SpdxNoAssertion(),
+        license_declared=_license(material.license),
         copyright_text=SpdxNoAssertion(),
         comment="; ".join(filter(None, (", ".join(map(str, material.platforms)), material.note))) or None,
         external_references=references,

@@ -64,6 +64,8 @@ class ToolSettings:
     """Whether GitHub is asked for attestations; None is where a signature is required and there is no other."""
     test: str = ""
     """A command that shows that the tool works in the image."""
+    license: str = ""
+    """An SPDX expression that goes into bills of materials instead of what the lock says."""
     devices: bool = False
     """Whether devices and fifos are taken instead of refused."""
     whiteouts: bool = False
@@ -136,6 +138,24 @@ class SourcesSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class VerifySettings:
+    """The `verify` table: what an image in a registry must have beside it."""
+
+    require: tuple[str, ...] = ()
+    """Kinds of documents, such as `provenance`; empty asks for nothing."""
+    keys: tuple[str, ...] = ()
+    """Public keys, as PEM or the base64 in it, any of which may have signed."""
+    identities: tuple[str, ...] = ()
+    """Whom a certificate may name, any of them; `*` stands for anything."""
+    issuer: str = ""
+    """Who vouches for `identities`; empty is GitHub's."""
+    builder: str = ""
+    """Who must have built, with `*`; empty is anybody who may sign."""
+    source: str = ""
+    """Where the settings must have come from, with `*`: a repository's address, with `@REF` or for any."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """One whole settings file."""
 
@@ -145,6 +165,7 @@ class Settings:
     tools: tuple[ToolSettings, ...]
     """In file order, which is layer order."""
     sources: SourcesSettings = field(default_factory=SourcesSettings)
+    verify: VerifySettings = field(default_factory=VerifySettings)
 
     @property
     def folder(self) -> Path:

@@ -16,7 +16,7 @@ from kobuild.settings.model import SourceSpec
 from kobuild.settings.proofs import SIGNATURE_KEYS, SUM_KEYS
 
 COMMON_KEYS: Final = (
-    *("source", "root", "only", "strip", "mode", "test"),
+    *("source", "root", "only", "strip", "mode", "license", "test"),
     *("devices", "whiteouts", "max-members", "max-size", "max-ratio"),
 )
 """What a tool of any source may have."""

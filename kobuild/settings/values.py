@@ -249,6 +249,19 @@ def address(value: object, names: Sequence[str] = ()) -> str:
     return wanted
 
 
+def license_expression(value: object) -> str:
+    """An SPDX licence expression, in its canonical form."""
+    # Here, not above: its list of licences is read only where a tool names one.
+    from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression  # noqa: PLC0415
+
+    wanted = text(value)
+    try:
+        return str(canonicalize_license_expression(wanted.strip()))
+    except InvalidLicenseExpression as error:
+        hint = "such as MIT, Apache-2.0 OR MIT, or LicenseRef-NAME for a licence of the publisher's own"
+        raise Unfit(f"not an SPDX licence expression: {quoted(wanted)}", hint) from error
+
+
 def base_address(value: object) -> str:
     """An address that more path is put behind: no query, no trailing slash."""
     wanted = address(value)

@@ -1,4 +1,4 @@
-"""The part of GitHub's REST API that finds releases and their licence: pages, ETags, rate limits, and whom the token is for."""
+"""The part of GitHub's REST API that finds releases and licences: pages, ETags, rate limits, whom the token is for."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from kobuild.oci.jsonio import get_int, get_objects, get_str
 from kobuild.oci.platforms import Platform
 from kobuild.settings.model import ToolSettings
 from kobuild.sources.bases import go_base
+from kobuild.sources.licenses import GO_LICENSE
 from kobuild.sources.model import Artifact, Release, SourceContext, Vouched
 from kobuild.sources.versions import Pin, Tag, parse_pin, parse_tag
 from kobuild.transport import Request, redact
@@ -36,7 +37,7 @@ class GoSource:
         pin = parse_pin(tool.version)
         tag, release = self._choose(pin, tool)
         artifacts = {platform: self._artifact(release, tag, platform) for platform in platforms}
-        return Release(tag.number, tag.text, artifacts)
+        return Release(tag.number, tag.text, artifacts, license=GO_LICENSE)
 
     def _choose(self, pin: Pin, tool: ToolSettings) -> tuple[Tag, Mapping[str, Any]]:
         releases = self._list("mode=json")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, unquote, urlsplit
@@ -17,7 +18,9 @@ from urllib.parse import quote, unquote, urlsplit
 from kobuild.errors import NoMatchingVersion, ProgramError, ResolveError
 from kobuild.oci.platforms import Platform
 from kobuild.settings.model import ToolSettings
+from kobuild.sources.licenses import read_expression
 from kobuild.sources.model import Artifact, Location, Release, SourceContext, Vouched
+from kobuild.sources.pages import page_address, read_time
 from kobuild.sources.placeholders import fill
 from kobuild.sources.programs import hide_secrets, last_words, run
 from kobuild.sources.versions import parse_pin, parse_tags
@@ -41,8 +44,18 @@ class NpmSource:
         self._context.require_network(str(tool.source))
         names = {platform: _package_name(tool.source.argument, platform) for platform in platforms}
         version = self._choose(tool, next(iter(names.values())))
-        found = {name: self._artifact(name, version) for name in dict.fromkeys(names.values())}
-        return Release(version, version, {platform: found[name] for platform, name in names.items()})
+        documents = {name: self._document(name, version) for name in dict.fromkeys(names.values())}
+        found = {name: _artifact(name, version, document) for name, document in documents.items()}
+        about = next(iter(documents.values()))
+        times = about.get("time")
+        return Release(
+            version,
+            version,
+            {platform: found[name] for platform, name in names.items()},
+            published=read_time(times.get(version)) if isinstance(times, dict) else "",
+            page=page_address(about.get("homepage")),
+            license=read_expression(about.get("license")),
+        )
 
     def _choose(self, tool: ToolSettings, name: str) -> str:
         pin = parse_pin(tool.version)
@@ -54,19 +67,27 @@ class NpmSource:
             return pin.text
         return pin.select(parse_tags(texts), tool=tool.name, what=f"npm:{name}").text
 
-    def _artifact(self, name: str, version: str) -> Artifact:
-        dist = _view(f"{name}@{version}", "dist", self._context)
-        url = dist.get("tarball") if isinstance(dist, dict) else None
-        if not isinstance(url, str):
+    def _document(self, name: str, version: str) -> dict[str, Any]:
+        """All that npm says of one version; not a few fields, since of several npm leaves out the names."""
+        found = _view(f"{name}@{version}", None, self._context)
+        if not isinstance(found, dict):
             raise NoMatchingVersion(f"npm:{name} has no version {version}")
-        integrity = _sha512(dist.get("integrity"))
-        return Artifact(
-            url=f"{PREFIX}{quote(name, safe='/')}@{quote(version)}",
-            filename=unquote(urlsplit(url).path).rpartition("/")[2] or f"{version}.tgz",
-            integrity=integrity,
-            vouched_by=Vouched.PUBLISHER if integrity else Vouched.FIRST_DOWNLOAD,
-            location=url,
-        )
+        return found
+
+
+def _artifact(name: str, version: str, document: Mapping[str, Any]) -> Artifact:
+    dist = document.get("dist")
+    url = dist.get("tarball") if isinstance(dist, dict) else None
+    if not isinstance(dist, dict) or not isinstance(url, str):
+        raise NoMatchingVersion(f"npm:{name} has no version {version}")
+    integrity = _sha512(dist.get("integrity"))
+    return Artifact(
+        url=f"{PREFIX}{quote(name, safe='/')}@{quote(version)}",
+        filename=unquote(urlsplit(url).path).rpartition("/")[2] or f"{version}.tgz",
+        integrity=integrity,
+        vouched_by=Vouched.PUBLISHER if integrity else Vouched.FIRST_DOWNLOAD,
+        location=url,
+    )
 
 
 def _package_name(template: str, platform: Platform) -> str:
@@ -86,8 +107,8 @@ def _sha512(integrity: object) -> str | None:
     return next((word.partition("?")[0] for word in words if word.startswith("sha512-")), None)
 
 
-def _view(package: str, field: str, context: SourceContext) -> Any:
-    done = _npm(["view", package, field, "--json"], context)
+def _view(package: str, field: str | None, context: SourceContext) -> Any:
+    done = _npm(["view", package, *([field] if field else []), "--json"], context)
     try:
         value = json.loads(done.stdout or "null")
     except (ValueError, RecursionError):

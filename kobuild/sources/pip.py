@@ -13,19 +13,22 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from kobuild.errors import NoMatchingVersion, ProgramError
 from kobuild.oci.platforms import Platform
+from kobuild.sources.licenses import wheel_license
 from kobuild.sources.model import SourceContext
+from kobuild.sources.pages import page_address
 from kobuild.sources.programs import hide_secrets, last_words, run
 
 _OLDEST: Final = (22, 2)
 _VERSION: Final = re.compile(r"pip (\d+)\.(\d+)")
+_PAGE_LABELS: Final = ("changelog", "changes", "releasenotes", "history", "homepage", "source", "repository", "github")
 # As `-m pip`, but for the working folder on sys.path: what lies beside the settings is no module.
 _PIP: Final = """
 import sys
@@ -62,6 +65,10 @@ class Wheel:
     url: str
     """May hold credentials, and may be a file's."""
     sha256: str | None
+    license: str = ""
+    """An SPDX expression; empty where the wheel's metadata has none."""
+    page: str = ""
+    """The project's page, by the wheel's metadata."""
 
 
 def platform_ladder(platform: Platform, families: Sequence[str] = ("manylinux", "musllinux", "linux")) -> list[str]:
@@ -156,11 +163,28 @@ def _failure(stderr: str, what: str) -> NoMatchingVersion | ProgramError:
 def _read_report(path: Path, what: str) -> Wheel:
     try:
         item = json.loads(path.read_bytes())["install"][0]
-        url, version = item["download_info"]["url"], item["metadata"]["version"]
+        url, metadata = item["download_info"]["url"], dict(item["metadata"])
+        version = metadata["version"]
         archive = item["download_info"].get("archive_info") or {}
         sums = archive.get("hashes") or dict([archive.get("hash", "none=").split("=", 1)])
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ProgramError(f"{what}: pip's report cannot be read: {type(error).__name__}") from error
     filename = unquote(urlsplit(url).path).rpartition("/")[2]
     sha256 = sums.get("sha256")
-    return Wheel(str(version), filename, str(url), sha256 if isinstance(sha256, str) else None)
+    return Wheel(
+        str(version),
+        filename,
+        str(url),
+        sha256 if isinstance(sha256, str) else None,
+        license=wheel_license(metadata),
+        page=_project_page(metadata),
+    )
+
+
+def _project_page(metadata: Mapping[str, Any]) -> str:
+    """The address that tells most of a new version, by the labels of project-url (well-known labels, PyPA)."""
+    listed = metadata.get("project_url")
+    pairs = [item.partition(",") for item in listed if isinstance(item, str)] if isinstance(listed, list) else []
+    known = {re.sub(r"[^a-z]", "", label.lower()): address.strip() for label, _, address in pairs}
+    known.setdefault("homepage", str(metadata.get("home_page") or ""))
+    return next((page for label in _PAGE_LABELS if (page := page_address(known.get(label)))), "")

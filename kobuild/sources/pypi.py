@@ -43,9 +43,9 @@ class PypiSource:
         if len(versions) > 1:
             oldest = min(versions, key=Version)
             wheels = self._find_all(tool, platforms, f"{tool.source.argument}=={oldest}")
-        version = next(iter(wheels.values())).version
+        first = next(iter(wheels.values()))
         artifacts = {platform: _artifact(tool.source.argument, wheel) for platform, wheel in wheels.items()}
-        return Release(version, version, artifacts)
+        return Release(first.version, first.version, artifacts, page=first.page, license=first.license)
 
     def _find_all(self, tool: ToolSettings, platforms: tuple[Platform, ...], requirement: str) -> dict[Platform, Wheel]:
         with ThreadPoolExecutor(max_workers=max(1, len(platforms))) as pool:

@@ -9,14 +9,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
-def make_wheel(folder: Path, name: str, version: str, tag: str) -> Path:
-    """A wheel that holds one program; `tag` such as `py3-none-manylinux_2_17_x86_64`."""
+def make_wheel(folder: Path, name: str, version: str, tag: str, *, metadata: str = "") -> Path:
+    """A wheel that holds one program; `tag` such as `py3-none-manylinux_2_17_x86_64`, `metadata` more lines of it."""
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"{name.replace('-', '_')}-{version}"
     path = folder / f"{stem}-{tag}.whl"
     files = {
         f"{stem}.data/scripts/{name}": f"#!/bin/sh\necho {name} {version} {tag}\n",
-        f"{stem}.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{stem}.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{metadata}",
         f"{stem}.dist-info/WHEEL": f"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: false\nTag: {tag}\n",
     }
     record = "".join(f"{name},,\n" for name in [*files, f"{stem}.dist-info/RECORD"])

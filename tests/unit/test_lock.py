@@ -175,3 +175,11 @@ def test_an_address_with_credentials_stays_out_of_the_file() -> None:
     tool = LockedTool("tool", "pypi:tool", "", "1.0", "1.0", "", {AMD64: artifact})
     assert b"planted-secret" not in dump(Lock(None, {"tool": tool}))
     assert "planted-secret" not in repr(tool)
+
+
+def test_a_licence_is_kept_where_it_is_known_and_absent_where_it_is_not() -> None:
+    tool = LockedTool("go", "go", "", "1.27.3", "go1.27.3", "f", {}, license="BSD-3-Clause")
+    lock = Lock(None, {"go": tool})
+    assert b'\nsettings = "f"\nlicense = "BSD-3-Clause"\n' in dump(lock)
+    assert parse(dump(lock), Path("kobuild.lock")) == lock
+    assert b"license" not in dump(Lock(None, {"go": dataclasses.replace(tool, license="")}))

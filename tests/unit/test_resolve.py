@@ -384,3 +384,18 @@ def test_a_local_base_is_followed(project: Project) -> None:
     project.resolve()
     project.bases.digest = "2" * 64
     assert [change.subject for change in project.resolve().changes] == ["base"]
+
+
+def test_licences_are_locked_and_one_that_is_not_told_again_stays(project: Project) -> None:
+    project.upstream.licenses["ko-build/ko"] = "Apache-2.0"
+    project.resolve()
+    lock = locks.load(project.lock_path)
+    assert lock is not None
+    assert {name: tool.license for name, tool in lock.tools.items()} == {"go": "BSD-3-Clause", "ko": "Apache-2.0"}
+    before = project.lock_path.read_bytes()
+    del project.upstream.licenses["ko-build/ko"]
+    assert project.resolve(UPGRADE_ALL).changes == ()
+    assert project.lock_path.read_bytes() == before
+    project.upstream.licenses["ko-build/ko"] = "MIT"
+    (change,) = project.resolve(UPGRADE_ALL).changes
+    assert str(change) == "ko: 0.15.4 under Apache-2.0 → 0.15.4 under MIT"

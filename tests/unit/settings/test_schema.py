@@ -14,6 +14,7 @@ import tomli
 from kobuild.errors import SettingsError
 from kobuild.settings.images import COMPRESSIONS, IMAGE_KEYS
 from kobuild.settings.parse import ROOT_KEYS, SOURCES_KEYS, parse_text
+from kobuild.settings.policy import VERIFY_KEYS
 from kobuild.settings.schema import load_schema
 from kobuild.settings.source import COMMON_KEYS, KINDS
 from kobuild.settings.tools import TOOL_KEYS
@@ -24,8 +25,9 @@ VALIDATOR = jsonschema.Draft7Validator(SCHEMA)
 IMAGE = SCHEMA["properties"]["image"]["properties"]
 (TOOL_TABLE,) = SCHEMA["properties"]["tools"]["patternProperties"].values()
 SOURCES = SCHEMA["properties"]["sources"]["properties"]
+VERIFY = SCHEMA["properties"]["verify"]["properties"]
 
-TABLES = {"[image]": IMAGE_KEYS, "[tools.NAME]": TOOL_KEYS, "[sources]": SOURCES_KEYS}
+TABLES = {"[image]": IMAGE_KEYS, "[tools.NAME]": TOOL_KEYS, "[sources]": SOURCES_KEYS, "[verify]": VERIFY_KEYS}
 BLOCK = re.compile(r"^```toml(?P<refused> refused)?\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
 
 ONLY_THE_PARSER = (
@@ -35,6 +37,7 @@ ONLY_THE_PARSER = (
     "sh -c 'ko version\"",  # where a shell's words end
     'source = "go"\nrequire = "signature"',  # what the keys say about each other
     'identity = "https://*"',
+    'license = "Apache 2.0"',  # the list of SPDX's licences
     'source = "github:example/tool"\nissuer = ',
     "attestations = false  #",
 )
@@ -98,6 +101,7 @@ def test_schema_and_parser_have_the_same_keys() -> None:
     assert tuple(IMAGE) == IMAGE_KEYS
     assert tuple(TOOL_TABLE["properties"]) == TOOL_KEYS
     assert tuple(SOURCES) == SOURCES_KEYS
+    assert tuple(VERIFY) == VERIFY_KEYS
 
 
 def test_reference_and_parser_have_the_same_keys() -> None:
@@ -133,7 +137,7 @@ def test_the_compressions_are_the_same() -> None:
 
 
 def test_every_key_is_described() -> None:
-    for properties in (SCHEMA["properties"], IMAGE, TOOL_TABLE["properties"], SOURCES):
+    for properties in (SCHEMA["properties"], IMAGE, TOOL_TABLE["properties"], SOURCES, VERIFY):
         assert all(value["description"] for value in properties.values())
 
 
@@ -223,6 +227,20 @@ IMAGES = {
     'stop-signal = "TERM"': False,
     "labels = { a = 1 }": False,
 }
+POLICIES = {
+    "": True,
+    "require = []": True,
+    'require = "provenance"\nkey = ["short"]': False,
+    'require = "provenance"\nidentity = "https://github.com/a/b/*"': True,
+    'require = ["provenance", "provenance"]\nidentity = "https://github.com/a/b/*"': False,
+    'require = ["provenance"]\nidentity = ["https://github.com/a/b/*", "a@example.com"]': False,
+    'require = "provenance"\nidentity = "a@example.com"\nissuer = "https://example.com"': True,
+    'require = "provenance"\nidentity = "a b"\nissuer = "https://example.com"': False,
+    'require = "provenance"\nissuer = "https://example.com"': False,
+    'source = "https://example.com"': False,
+    'require = "sbom"': False,
+    "other = 1": False,
+}
 
 
 @pytest.mark.parametrize(
@@ -233,6 +251,7 @@ IMAGES = {
         *((f'[image]\nbase = "scratch"\n{line}\n', is_good) for line, is_good in IMAGES.items()),
         ('[image]\nbase = "scratch"\n[tools."a b"]\nsource = "go"\n', False),
         ('[image]\nbase = "scratch"\n[sources]\ngo = "http://example.com"\n', False),
+        *((f'[image]\nbase = "scratch"\n[verify]\n{lines}\n', is_good) for lines, is_good in POLICIES.items()),
         ('[image]\nbase = "scratch"\n[other]\n', False),
         ("[image]\n", False),
         ("", False),

@@ -146,6 +146,7 @@ def test_roots_are_normalised(root: str, kept: str) -> None:
         ('rename = "a/b"', "rename", "expected a file's name"),
         ('rename = ".."', "rename", "expected a file's name"),
         ('test = ""', "test", "must not be empty"),
+        ('license = "Apache 2.0"', "license", "not an SPDX licence expression"),
     ],
 )
 def test_values_that_do_not_fit(line: str, key: str, message: str) -> None:

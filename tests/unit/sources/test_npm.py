@@ -55,7 +55,13 @@ def alone(upstream: Upstream, make_context: MakeContext, tmp_path: Path) -> Make
 
 
 def _publish(
-    upstream: Upstream, name: str, versions: Iterable[str], root: str = "/npm", *, wrong: bool = False
+    upstream: Upstream,
+    name: str,
+    versions: Iterable[str],
+    root: str = "/npm",
+    *,
+    wrong: bool = False,
+    more: dict[str, object] | None = None,
 ) -> None:
     documents = {}
     for version in versions:
@@ -68,9 +74,10 @@ def _publish(
             "shasum": hashlib.sha1(summed, usedforsecurity=False).hexdigest(),
             "tarball": url,
         }
-        documents[version] = {"name": name, "version": version, "dist": dist}
+        documents[version] = {"name": name, "version": version, "dist": dist, **(more or {})}
     latest = list(documents)[-1]
     document = {"_id": name, "name": name, "dist-tags": {"latest": latest}, "versions": documents}
+    document["time"] = {version: f"2026-01-{number:02}T03:04:05.678Z" for number, version in enumerate(documents, 1)}
     upstream.add_file(f"{root}/{name}", json.dumps(document).encode(), "application/json")
 
 
@@ -190,12 +197,20 @@ def test_a_real_package_from_the_user_s_own_registry(make_context: MakeContext) 
 def test_a_project_s_own_npmrc_gets_no_secret_of_ours(upstream: Upstream, alone: Make) -> None:
     _publish(upstream, "tool", ["1.0.0"])
     context = alone()
-    secrets = {"GITHUB_TOKEN": "a-planted-token", "KOBUILD_REGISTRY_PASSWORD": "a-planted-password"}
+    secrets = {"GITHUB_TOKEN": "a-planted-token", "KOBUILD_LAYER_CACHE_KEY": "a-planted-key"}
     context = replace(context, environ={**context.environ, **secrets, "NPM_TOKEN": "npm-s-own"})
     host = upstream.url.partition(":")[2]
-    (context.folder / ".npmrc").write_text(f"{host}/npm/:_authToken=${{GITHUB_TOKEN}}${{NPM_TOKEN}}\n")
+    (context.folder / ".npmrc").write_text(f"{host}/npm/:_authToken=${{GITHUB_TOKEN}}${{KOBUILD_LAYER_CACHE_KEY}}${{NPM_TOKEN}}\n")
     tool = ToolSettings("tool", SourceSpec("npm", "tool"), "==1.0.0")
     open_source(tool, context).resolve(tool, (AMD64,))
     seen = [str(request.headers.get("authorization")) for request in upstream.logged("/npm/")]
     assert any("npm-s-own" in text for text in seen)
     assert not any("planted" in text for text in seen)
+
+
+def test_licence_page_and_day_are_the_registry_s(upstream: Upstream, alone: Make) -> None:
+    more: dict[str, object] = {"license": "mit", "homepage": "https://some-tool.test/#readme"}
+    _publish(upstream, "some-tool", ["1.0.0", "1.1.0"], more=more)
+    release = _resolve(alone(), "some-tool", "")
+    assert (release.license, release.page) == ("MIT", "https://some-tool.test/")
+    assert release.published == "2026-01-02T03:04:05Z"

@@ -220,3 +220,10 @@ def test_a_real_toolchain_from_the_user_s_own_index(make_context: MakeContext) -
     assert all(artifact.sha256 for artifact in release.artifacts.values())
     size = find_size(release.artifacts[AMD64], context)
     assert size is None or size > 10_000_000
+
+
+def test_licence_and_page_are_the_metadata_s(alone: Make, tmp_path: Path) -> None:
+    metadata = "License: MIT\nHome-page: https://some-tool.test/\nProject-URL: Release Notes, https://some-tool.test/news#top\n"
+    wheel = make_wheel(tmp_path / "wheels", "some-tool", "1.0", "py3-none-any", metadata=metadata)
+    release = _resolve(alone(make_index(tmp_path, "some-tool", [wheel])), "")
+    assert (release.license, release.page) == ("MIT", "https://some-tool.test/news")
