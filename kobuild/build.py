@@ -2,67 +2,39 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import Any, BinaryIO, Final, Protocol
+from typing import Any, Final
 
 from kobuild.base import load_base
 from kobuild.baseindex import Inherited, inherit
 from kobuild.basetree import BaseTree, read_base_tree
 from kobuild.errors import (
-    ArchiveError,
-    DigestMismatch,
-    IntegrityError,
     LockError,
-    LostEntry,
-    StorageError,
 )
-from kobuild.image.blobs import Layer
+from kobuild.image.blobs import BlobSource, Layer
 from kobuild.image.created import choose_created
 from kobuild.image.image import Image, ImageSet
 from kobuild.image.mutate import Addition, ConfigEdits, alike, append_layers, base_annotations, gather, with_config
-from kobuild.layers.plan import LayerPlan, LayerResult
+from kobuild.layerjobs import LayerJob, LayerWatch, NoFollower
+from kobuild.layers.plan import LayerResult
 from kobuild.lock import Lock, LockedArtifact, LockedTool
 from kobuild.oci import annotations as keys
 from kobuild.oci.descriptor import Descriptor
 from kobuild.oci.digest import Digest
 from kobuild.oci.mediatypes import Family
 from kobuild.oci.platforms import Platform
-from kobuild.recipes import OpenTree, find_blob, find_record, fit, layer_plan
+from kobuild.recipes import layer_plan
 from kobuild.settings.model import Settings, ToolSettings
-from kobuild.sources.download import open_artifact, stop_all
-from kobuild.sources.path import is_directory, resolve_path, tree_digest
-from kobuild.store.cachedsource import CacheSource
-from kobuild.store.housekeeping import LAYER_RECORDS
-from kobuild.streams import HashingWriter, Writable
+from kobuild.sharing import NoSharedLayers, SharedLayers
+from kobuild.sources.download import stop_all
+from kobuild.store.cachedsource import CachedSource, CacheSource
 from kobuild.workshop import Workshop
 
 _JOBS: Final = 4
 """Layers made at once: enough to overlap downloads; each one's own threads keep the processors busy."""
-
-
-class LayerFollower(Protocol):
-    """Follows one layer's bytes into a file that grows."""
-
-    def grown(self, count: int, /) -> None:
-        """So many more bytes were written."""
-
-    def finished(self, digest: Digest, /) -> None:
-        """The layer is whole; its file may be moved from now on."""
-
-    def abandon(self) -> None:
-        """The layer will not be finished."""
-
-
-class LayerWatch(Protocol):
-    """Is told of layers that are being made."""
-
-    def begin(self, tool: str, version: str, platform: Platform, path: Path, /) -> LayerFollower:
-        """A layer is about to be written at `path`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +47,13 @@ class ToolLayer:
     result: LayerResult
     cached: bool
     """Whether it was found, not made."""
+    source: BlobSource | None = None
+    """Where its bytes are beside this machine's cache."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether another machine has made it."""
+        return self.cached and self.source is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +79,14 @@ def build(
     keep_base: bool = False,
     anew: bool = False,
     watch: LayerWatch | None = None,
+    shared: SharedLayers | None = None,
 ) -> Build:
     """Make the images of `platforms` from the lock; nothing is written but the cache.
 
     `beside` are platforms that are made elsewhere, and joined with these: their bases count where all become OCI.
     `keep_base` keeps a registry's base layers in the cache when they are read, for outputs that read them each time.
     `anew` makes every layer, though the cache holds it; that is for proof, and the new layers are not kept.
-    `watch` follows the layers that are made.
+    `watch` follows the layers that are made, `shared` has and takes layers of other machines.
     Raises whatever downloading, reading archives and reading the base raise; what is under way then stops, and leaves
     nothing behind.
     """
@@ -118,7 +98,15 @@ def build(
         inherited = pool.submit(inherit_from_base, workshop, lock, keep=keep_base)
         layers = [
             pool.submit(
-                _tool_layer, workshop, lock, tool, platform, bases[platform], anew=anew, watch=watch or _NoFollower()
+                _tool_layer,
+                workshop,
+                lock,
+                tool,
+                platform,
+                bases[platform],
+                anew=anew,
+                watch=watch or NoFollower(),
+                shared=shared or NoSharedLayers(),
             )
             for platform, tool in jobs
         ]
@@ -182,155 +170,20 @@ def _tool_layer(
     *,
     anew: bool,
     watch: LayerWatch,
+    shared: SharedLayers,
 ) -> ToolLayer:
     locked, artifact = locked_tool(lock, tool, platform)
     plan = layer_plan(workshop.settings, tool, workshop.source_date_epoch)
     begin = partial(watch.begin, tool.name, locked.version, platform)
     # Bases were given to the pool before all layers, so none of these waits for one that has not begun.
-    result, found = _Job(workshop, artifact, lambda: base_tree(workshop, base.result()), anew, begin).run(plan)
-    return ToolLayer(tool, locked.version, platform, result, cached=found)
+    job = LayerJob(workshop, artifact, lambda: base_tree(workshop, base.result()), anew, begin, shared)
+    layer = job.run(plan)
+    return ToolLayer(tool, locked.version, platform, layer.result, layer.found, layer.source)
 
 
 def base_tree(workshop: Workshop, base: Image) -> BaseTree:
     """The base's links and directories; reads its layers unless the cache knows them."""
     return read_base_tree(base, workshop.cache, workshop.cancelled, workshop.reporter)
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """One tool's layer to be found or made."""
-
-    workshop: Workshop
-    artifact: LockedArtifact
-    open_tree: OpenTree
-    anew: bool
-    begin: Callable[[Path], LayerFollower]
-
-    def run(self, plan: LayerPlan) -> tuple[LayerResult, bool]:
-        """The layer on its base, and whether it was found."""
-        known = None if self.anew else find_record(self.workshop.cache, plan.recipe(self.artifact.sha256))
-        if known is not None and known.landing:
-            return self._find_or_make(fit(plan, known.landing, self.open_tree()))
-        result, found = self._find_or_make(plan)
-        if not result.landing:
-            return result, found
-        fitted = fit(plan, result.landing, self.open_tree())
-        if fitted == plan:
-            return result, found
-        if not (found or self.anew):
-            self.workshop.cache.drop_blob(result.digest)  # its record stays, and says where it would have landed
-        return self._find_or_make(fitted)
-
-    def _find_or_make(self, plan: LayerPlan) -> tuple[LayerResult, bool]:
-        """The layer of one plan, and whether it was found. Who else wants the same one waits, and then finds it."""
-        cache = self.workshop.cache
-        if self.anew:
-            return _make(self.workshop, self.artifact, plan, HashingWriter(None)), False
-        recipe = plan.recipe(self.artifact.sha256)
-        found = find_blob(cache, find_record(cache, recipe))
-        if found is not None:
-            return found, True
-        with cache.exclusive(f"{LAYER_RECORDS}-{recipe}", self.workshop.cancelled):
-            found = find_blob(cache, find_record(cache, recipe))
-            if found is not None:
-                return found, True
-            result = self._make_and_keep(plan)
-            cache.write_record(LAYER_RECORDS, recipe, result.to_json())
-        return result, False
-
-    def _make_and_keep(self, plan: LayerPlan) -> LayerResult:
-        cache = self.workshop.cache
-        with cache.temporary() as (path, file):
-            follower = self.begin(path)
-            try:
-                result = _make(self.workshop, self.artifact, plan, _FollowedSink(file, follower))
-                file.flush()
-                cache.adopt(path, result.digest)
-            except BaseException:
-                follower.abandon()
-                raise
-            follower.finished(result.digest)
-        return result
-
-
-def _make(workshop: Workshop, artifact: LockedArtifact, plan: LayerPlan, sink: Writable) -> LayerResult:
-    """Make the layer; raises LostEntry where the cache's copy of the archive turned out to be damaged or gone."""
-    digest = Digest("sha256", artifact.sha256)
-    was_here = workshop.cache.find_blob(digest, artifact.size) is not None
-    try:
-        return _make_from(workshop, artifact, plan, sink)
-    except (ArchiveError, IntegrityError, StorageError, OSError) as error:
-        # A damaged archive seldom lasts to its end, where its digest tells; so whatever broke, look at the copy.
-        if was_here and not workshop.cache.has_intact(digest, artifact.size):
-            raise LostEntry(f"the cache's copy of {artifact.filename} is damaged or gone", entry=str(digest)) from error
-        raise
-
-
-def _make_from(workshop: Workshop, artifact: LockedArtifact, plan: LayerPlan, sink: Writable) -> LayerResult:
-    # Here, not above: a build that finds all its layers never pays for the engine's import.
-    from kobuild.layers.engine import make_layer, pack_directory  # noqa: PLC0415
-
-    cancellable = _CancellableSink(sink, workshop.cancelled)
-    if is_directory(artifact.url, artifact.filename):
-        return pack_directory(_unchanged_folder(workshop, artifact), plan, cancellable)
-    with open_artifact(artifact, workshop.sources) as source:
-        return make_layer(source, plan, cancellable)
-
-
-def _unchanged_folder(workshop: Workshop, artifact: LockedArtifact) -> Path:
-    """The locked directory; raises DigestMismatch where it is not as it was locked."""
-    folder = resolve_path(artifact.url.removeprefix("path:"), workshop.settings.folder)
-    _, sha256 = tree_digest(folder)
-    if sha256 != artifact.sha256:
-        hint = "`kobuild resolve` locks the folder as it is now"
-        raise DigestMismatch(f"read {folder}", expected=artifact.sha256, actual=sha256, hint=hint)
-    return folder
-
-
-class _CancellableSink:
-    """A layer's sink that stops the work at its next write once the person has interrupted."""
-
-    def __init__(self, sink: Writable, cancelled: threading.Event) -> None:
-        self._sink = sink
-        self._cancelled = cancelled
-
-    def write(self, data: bytes | bytearray | memoryview, /) -> int:
-        if self._cancelled.is_set():
-            raise CancelledError
-        return self._sink.write(data)
-
-
-class _FollowedSink:
-    """A file whose follower hears of each write."""
-
-    def __init__(self, file: BinaryIO, follower: LayerFollower) -> None:
-        self._file = file
-        self._follower = follower
-
-    def write(self, data: bytes | bytearray | memoryview, /) -> int:
-        self._file.write(data)
-        self._follower.grown(len(data))
-        return len(data)
-
-
-class _NoFollower:
-    """A layer that nobody follows; the watch of a build without one."""
-
-    def begin(self, tool: str, version: str, platform: Platform, path: Path, /) -> LayerFollower:
-        return self
-
-    def grown(self, count: int, /) -> None:
-        pass
-
-    def finished(self, digest: Digest, /) -> None:
-        pass
-
-    def abandon(self) -> None:
-        pass
-
-
-class CancelledError(Exception):
-    """The work was interrupted; never reaches a person, since the interrupt itself does."""
 
 
 def _load_base(workshop: Workshop, lock: Lock, platform: Platform, *, keep: bool) -> Image:
@@ -358,7 +211,10 @@ def _layer(workshop: Workshop, item: ToolLayer, family: Family) -> Layer:
         notes |= {keys.TOOL_NAME: item.tool.name, keys.TOOL_VERSION: item.version}
     media_type = Family.OCI.layer(workshop.settings.image.compression)
     descriptor = Descriptor(media_type, result.digest, result.size, annotations=notes)
-    return Layer(descriptor, CacheSource(workshop.cache, result.digest, result.size), result.diff_id)
+    held: BlobSource = CacheSource(workshop.cache, result.digest, result.size)
+    if item.source is not None:
+        held = CachedSource(workshop.cache, replace(descriptor, annotations={}), item.source, is_base=False)
+    return Layer(descriptor, held, result.diff_id)
 
 
 def config_edits(settings: Settings, lock: Lock, platform: Platform) -> ConfigEdits:

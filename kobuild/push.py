@@ -8,7 +8,7 @@ from kobuild.build import Build
 from kobuild.errors import UsageError
 from kobuild.image.image import ImageSet
 from kobuild.oci.reference import Reference
-from kobuild.registry import PushResult
+from kobuild.registry import AheadUploads, PushResult
 from kobuild.settings.model import Settings
 from kobuild.workshop import Workshop
 
@@ -32,16 +32,19 @@ def choose_targets(settings: Settings, tags: Sequence[str]) -> tuple[Reference, 
     return tuple(dict.fromkeys(target.with_tag(tag) for target in targets for tag in tags))
 
 
-def push_by_digest(workshop: Workshop, build: Build, target: Reference) -> tuple[list[Reference], PushResult]:
+def push_by_digest(
+    workshop: Workshop, build: Build, target: Reference, ahead: AheadUploads | None = None
+) -> tuple[list[Reference], PushResult]:
     """Push each platform's image alone, under its digest and no tag, into the target's repository.
 
+    `ahead` has a head start for some of the layers.
     Returns what to call them, and what the pushes did together.
     """
     names: list[Reference] = []
     results: list[PushResult] = []
     for image in build.images.images:
         names.append(target.with_digest(image.manifest.digest))
-        results.append(workshop.registry.push(ImageSet((image,), None), names[-1:], workshop.reporter))
+        results.append(workshop.registry.push(ImageSet((image,), None), names[-1:], workshop.reporter, ahead=ahead))
     total = PushResult(
         results[0].descriptor,
         uploaded=sum(result.uploaded for result in results),
@@ -53,6 +56,11 @@ def push_by_digest(workshop: Workshop, build: Build, target: Reference) -> tuple
     return names, total
 
 
-def push(workshop: Workshop, build: Build, targets: Sequence[Reference]) -> PushResult:
-    """Push the images: layers from the cache, the base's from where they are; manifests last, tags at the very end."""
-    return workshop.registry.push(build.images, targets, workshop.reporter)
+def push(
+    workshop: Workshop, build: Build, targets: Sequence[Reference], ahead: AheadUploads | None = None
+) -> PushResult:
+    """Push the images: layers from the cache, the base's from where they are; manifests last, tags at the very end.
+
+    `ahead` has a head start for some of the layers.
+    """
+    return workshop.registry.push(build.images, targets, workshop.reporter, ahead=ahead)

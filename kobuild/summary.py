@@ -42,7 +42,7 @@ def _rows(image: Image, build: Build, *, several: bool) -> list[tuple[str, ...]]
 def _tool_row(item: ToolLayer, suffix: str) -> tuple[str, ...]:
     result = item.result
     name = f"{item.tool.name} {item.version}".strip() + suffix
-    made = "cached" if item.cached else "new"
+    made = "shared" if item.is_shared else "cached" if item.cached else "new"
     return (name, format_size(result.size), format_size(result.uncompressed_size), made, result.diff_id.short)
 
 
@@ -79,4 +79,5 @@ def _layer_json(item: ToolLayer) -> dict[str, Any]:
         "size": item.result.size,
         "uncompressed_size": item.result.uncompressed_size,
         "cached": item.cached,
+        "shared": item.is_shared,
     }

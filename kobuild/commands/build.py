@@ -15,6 +15,7 @@ from kobuild.commands.shared import (
     lock_for_build,
     opened,
 )
+from kobuild.commands.sharing import add_layer_cache_options, shared_layers
 from kobuild.errors import UsageError
 from kobuild.repair import with_repairs
 from kobuild.report import group
@@ -25,6 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """What can be typed."""
     add_lock_options(parser)
     add_platform_option(parser)
+    add_layer_cache_options(parser)
     parser.add_argument(
         "-o",
         "--output",
@@ -49,14 +51,15 @@ def run(arguments: argparse.Namespace) -> int:
 
         def attempt() -> Build:
             with group("Make the layers", quiet=arguments.quiet):
-                made = build(workshop, lock, platforms, keep_base=True)
+                made = build(workshop, lock, platforms, keep_base=True, shared=shared)
             with group("Write the image", quiet=arguments.quiet):
                 location.write(made.images, references=targets, reporter=workshop.reporter)
             return made
 
         summarize = begin_summary(workshop, arguments.output)
         before = held_digest(workshop, arguments.output)
-        made = with_repairs(attempt, workshop.reporter)
+        with shared_layers(arguments, workshop) as shared:
+            made = with_repairs(attempt, workshop.reporter)
         summarize(made, ())
     digest = made.images.descriptor.digest
     close_build(arguments, made, [f"{arguments.output}@{digest}"], changed=before != digest)

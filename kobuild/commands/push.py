@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from contextlib import closing
 
 from kobuild.build import Build, build
 from kobuild.commands.shared import (
@@ -16,6 +17,8 @@ from kobuild.commands.shared import (
     opened,
     tell,
 )
+from kobuild.commands.sharing import add_layer_cache_options, is_mounted, shared_layers
+from kobuild.headstart import HeadStart
 from kobuild.oci.reference import Reference
 from kobuild.push import choose_targets, push, push_by_digest
 from kobuild.registry import PushResult
@@ -27,6 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """What can be typed."""
     add_lock_options(parser)
     add_platform_option(parser)
+    add_layer_cache_options(parser)
     parser.add_argument(
         "--target", action="append", default=[], metavar="REF", help="push here instead of the settings' target"
     )
@@ -47,20 +51,26 @@ def run(arguments: argparse.Namespace) -> int:
         targets = choose_targets(workshop.settings, arguments.tag)
         lock = lock_for_build(arguments, workshop)
         platforms = chosen_platforms(arguments, workshop.settings)
-
         beside = workshop.settings.image.platforms if arguments.by_digest else ()
 
         def attempt() -> tuple[Build, Sequence[Reference], PushResult]:
+            with closing(HeadStart(workshop.registry, targets[0])) as start:
+                return build_and_push(start)
+
+        def build_and_push(start: HeadStart) -> tuple[Build, Sequence[Reference], PushResult]:
+            # What the layer cache of the same registry is given is mounted from there, and need not be sent ahead.
+            watch = None if is_mounted(shared, workshop, targets[0]) else start
             with group("Make the layers", quiet=arguments.quiet):
-                made = build(workshop, lock, platforms, beside=beside)
+                made = build(workshop, lock, platforms, beside=beside, watch=watch, shared=shared)
             with group("Push", quiet=arguments.quiet):
                 if arguments.by_digest:
-                    return made.without_index, *push_by_digest(workshop, made, targets[0])
-                return made, targets, push(workshop, made, targets)
+                    return made.without_index, *push_by_digest(workshop, made, targets[0], start.uploads)
+                return made, targets, push(workshop, made, targets, start.uploads)
 
         # What is pushed by digest replaces nothing, so there is nothing to compare it with.
         summarize = begin_summary(workshop, str(targets[0]), compares=not arguments.by_digest)
-        made, names, result = with_repairs(attempt, workshop.reporter)
+        with shared_layers(arguments, workshop) as shared:
+            made, names, result = with_repairs(attempt, workshop.reporter)
         summarize(made, () if arguments.by_digest else names)
     tell(arguments, f"uploaded {format_size(result.bytes_sent)} in {result.uploaded} blobs, mounted {result.mounted}")
     digest = made.images.descriptor.digest

@@ -71,7 +71,10 @@ def opened(arguments: argparse.Namespace) -> Iterator[Workshop]:
         logging.basicConfig(level=logging.DEBUG, format="%(name)s: %(message)s", stream=sys.stderr)
     settings = parse_settings(Path(arguments.file))
     settings = with_overrides(
-        settings, targets=getattr(arguments, "target", ()), versions=dict(getattr(arguments, "pin", ()))
+        settings,
+        targets=getattr(arguments, "target", ()),
+        versions=dict(getattr(arguments, "pin", ())),
+        layer_cache=getattr(arguments, "layer_cache", None),
     )
     with (
         reporting(quiet=arguments.quiet) as reporter,

@@ -26,6 +26,8 @@ class CachedSource:
     origin: BlobSource
     keep: bool = True
     """Whether bytes that come from the origin are kept; they are, once they were read to their verified end."""
+    is_base: bool = True
+    """Whether the blob is one of a base, which the cache counts apart."""
 
     @property
     def repository(self) -> Repository | None:
@@ -54,7 +56,8 @@ class CachedSource:
             if tee.is_complete:
                 file.flush()
                 self.cache.adopt(path, self.descriptor.digest)
-                self.cache.note_base_blob(self.descriptor.digest)
+                if self.is_base:
+                    self.cache.note_base_blob(self.descriptor.digest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,47 @@
+"""A shared layer's bytes: where they are gone or wrong, the layer is made here after all."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from kobuild.errors import IntegrityError, LostEntry, NotFound
+from kobuild.oci.reference import Repository
+from kobuild.registry import RegistrySource
+from kobuild.streams import Readable
+
+
+@dataclass(frozen=True, slots=True)
+class SharedSource:
+    """A BlobSource that is a layer cache's repository, from where a push to the same registry mounts it."""
+
+    origin: RegistrySource
+    forget: Callable[[], object]
+    """Told when the blob turns out to be gone or wrong."""
+
+    @property
+    def repository(self) -> Repository | None:
+        """The repository that holds the blob."""
+        return self.origin.place
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[Readable]:
+        """Open the bytes; the reader raises LostEntry where they are gone, or not those of the digest."""
+        with self.origin.open() as reader:
+            yield _SharedReader(reader, self)
+
+
+class _SharedReader:
+    def __init__(self, reader: Readable, source: SharedSource) -> None:
+        self._reader = reader
+        self._source = source
+
+    def read(self, size: int = -1, /) -> bytes:
+        try:
+            return self._reader.read(size)
+        except (NotFound, IntegrityError) as error:
+            self._source.forget()
+            digest = self._source.origin.descriptor.digest
+            text = f"layer {digest.short} is gone from the layer cache {self._source.origin.place}, or damaged there"
+            raise LostEntry(text, entry=str(digest)) from error

@@ -1,0 +1,56 @@
+"""Layers that machines share, as the build sees them: where they come from, it does not know."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Protocol
+
+from kobuild.image.blobs import BlobSource
+from kobuild.layers.plan import LayerPlan, LayerResult
+
+
+@dataclass(frozen=True, slots=True)
+class SharedLayer:
+    """A layer that another machine has made."""
+
+    result: LayerResult
+    source: BlobSource
+
+
+class SharedLayers(Protocol):
+    """Finds and keeps layers by their recipes; every method may be called from any thread."""
+
+    def find(self, recipe: str) -> LayerResult | None:
+        """What the recipe makes, as far as it is known."""
+
+    def obtain(self, recipe: str, cancelled: threading.Event) -> SharedLayer | None:
+        """The layer; None where the caller is to make it, and then to `keep` it or to `give_up`.
+
+        Waits while another machine makes it; raises StoppedError when `cancelled` is set meanwhile.
+        """
+
+    def keep(self, recipe: str, plan: LayerPlan, result: LayerResult, source: BlobSource) -> BlobSource | None:
+        """Put a layer there that was made here; returns where it can be read from now, None where that failed."""
+
+    def give_up(self, recipe: str) -> None:
+        """Let others make it: it went wrong here."""
+
+
+class NoSharedLayers:
+    """Nothing is shared."""
+
+    def find(self, recipe: str) -> LayerResult | None:
+        """Nothing is known."""
+        return None
+
+    def obtain(self, recipe: str, cancelled: threading.Event) -> SharedLayer | None:
+        """Every layer is made here."""
+        return None
+
+    def keep(self, recipe: str, plan: LayerPlan, result: LayerResult, source: BlobSource) -> BlobSource | None:
+        """It stays here."""
+        return None
+
+    def give_up(self, recipe: str) -> None:
+        """Nobody waits."""
