@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from kobuild.oci.reference import Reference
 from kobuild.registry import RegistryClient
 from tests.support.archives import Entry, make_tar_gz
 from tests.support.images import AMD64, ARM64, layout_of, random_image
+from tests.support.programs import require_program
 from tests.support.registry import DockerRegistry
 from tests.support.upstream import Upstream
+from tests.support.wheels import make_index, make_wheel
 
 GO = make_tar_gz([Entry("go/bin/go", b"go")])
 KO = make_tar_gz([Entry("ko", b"ko")])
@@ -183,3 +186,88 @@ def test_what_is_not_locked_is_an_error(tmp_path: Path, capsys: pytest.CaptureFi
     (tmp_path / "kobuild.lock").unlink()
     assert cli.main(["outdated", *options]) == 2
     assert "kobuild.lock is missing" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("upstream")
+def test_pages_and_days_as_npm_pip_and_a_listing_tell_them(
+    upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    require_program("npm")
+    (tmp_path / "npmrc").touch()
+    npm = {"registry": f"{upstream.url}/npm/", "userconfig": f"{tmp_path}/npmrc", "cache": f"{tmp_path}/npm"}
+    for name, value in npm.items():
+        monkeypatch.setenv(f"npm_config_{name}", value)
+    for name, value in (("CONFIG_FILE", os.devnull), ("EXTRA_INDEX_URL", ""), ("FIND_LINKS", ""), ("CONSTRAINT", "")):
+        monkeypatch.setenv(f"PIP_{name}", value)
+    page = "Project-URL: Changelog, https://wheel.test/changes\n"
+    publish = Publisher(upstream, tmp_path)
+    monkeypatch.setenv("PIP_INDEX_URL", publish.wheels(page, "1.0"))
+    publish.package("1.0.0")
+    publish.listing('["1.0"]')
+    (tmp_path / "kobuild.toml").write_text(f"""
+[image]
+base = "scratch"
+[tools.package]
+source = "npm:package"
+[tools.wheel]
+source = "pypi:wheel-tool"
+[tools.web]
+source = "url:{upstream.url}/web-{{version}}.tgz"
+versions = "{upstream.url}/versions.json"
+""")
+    options = ["-q", "-C", str(tmp_path)]
+    assert cli.main(["resolve", *options]) == 0
+    assert ask(options, capsys)[0] == 0
+    publish.wheels(page, "1.0", "1.1")
+    publish.package("1.0.0", "1.1.0")
+    publish.listing('[{"version": "1.1", "date": "2026-03-04", "html_url": "https://web.test/1.1"}, "1.0"]')
+    code, value = ask(options, capsys)
+    assert code == 4
+    assert {item["name"]: item["within"] for item in value["tools"]} == {
+        "package": candidate("1.1.0", "https://package.test/", "2026-01-02T03:04:05Z"),
+        "wheel": candidate("1.1", "https://wheel.test/changes", None),  # pip does not tell the day
+        "web": candidate("1.1", "https://web.test/1.1", "2026-03-04T00:00:00Z"),
+    }
+
+
+def candidate(version: str, page: str | None, published: str | None) -> dict[str, str | None]:
+    return {"version": version, "tag": version, "page": page, "published": published}
+
+
+class Publisher:
+    """A package, a wheel and a file, in the versions named."""
+
+    def __init__(self, upstream: Upstream, folder: Path) -> None:
+        self.upstream = upstream
+        self.folder = folder
+
+    def wheels(self, metadata: str, *versions: str) -> str:
+        """Returns the index's address."""
+        made = [
+            make_wheel(self.folder / "wheels", "wheel-tool", version, "py3-none-any", metadata=metadata)
+            for version in versions
+        ]
+        return make_index(self.folder, "wheel-tool", made)
+
+    def package(self, *versions: str) -> None:
+        documents = {
+            version: {
+                "name": "package",
+                "version": version,
+                "homepage": "https://package.test/#readme",
+                "dist": {"tarball": self.upstream.add_file(f"/npm/package/-/package-{version}.tgz", b"package")},
+            }
+            for version in versions
+        }
+        document = {
+            "name": "package",
+            "dist-tags": {"latest": versions[-1]},
+            "versions": documents,
+            "time": {version: f"2026-01-{day:02}T03:04:05.678Z" for day, version in enumerate(versions, 1)},
+        }
+        self.upstream.add_file("/npm/package", json.dumps(document).encode(), "application/json", etag=False)
+
+    def listing(self, text: str) -> None:
+        self.upstream.add_file("/versions.json", text.encode(), "application/json")
+        for version in ("1.0", "1.1"):
+            self.upstream.add_file(f"/web-{version}.tgz", b"web")
