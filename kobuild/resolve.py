@@ -9,8 +9,6 @@ each time, and the lock follows them.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from typing import Any, Final, Protocol
 
 from kobuild.base import SCRATCH, pinned_name
 from kobuild.errors import KobuildError, LockError, NewsFound, ResolveError, UsageError
+from kobuild.fitting import fingerprint, lacking_proof, require_fit
 from kobuild.lock import Lock, LockedArtifact, LockedBase, LockedTool, load, save
 from kobuild.lockdiff import Change, compare
 from kobuild.oci.digest import Digest
@@ -86,7 +85,7 @@ def resolve_file(
         if old is None:
             raise LockError(f"{path} is missing", hint="run `kobuild resolve` and commit the file")
         if options.locked:
-            _require_fit(settings, old)
+            require_fit(settings, old)
         if options.prove:
             _require_proof(resolve(settings, old, options, context, base_resolver), path)
         return Resolution(old)
@@ -96,6 +95,16 @@ def resolve_file(
             raise NewsFound(tuple(map(str, resolution.changes)))
         return resolution
     return dataclasses.replace(resolution, written=save(path, resolution.lock))
+
+
+def _require_proof(found: Resolution, path: Path) -> None:
+    """Raise LockError where what was found by looking once more is not what the lock says."""
+    if found.changes:
+        listed = "".join(f"\n  {change}" for change in found.changes)
+        raise LockError(
+            f"{path} is not what its sources and their proofs say:{listed}",
+            hint="somebody changed the lock, or the publisher the release: find out who before you resolve anew",
+        )
 
 
 def resolve(
@@ -176,24 +185,6 @@ def _resolve_base(
 # Tools
 
 
-def fingerprint(tool: ToolSettings) -> str:
-    """Of the settings, beside source and version, that decide which file is fetched and proven: 16 hex digits."""
-    deciding = {
-        "asset": tool.asset,
-        "checksums": tool.checksums,
-        "sha256": tool.sha256,
-        "versions": tool.versions,
-        "require": tool.require,
-        "minisign-key": tool.minisign_keys,
-        "cosign-key": tool.cosign_key,
-        "identity": tool.identity,
-        "issuer": tool.issuer,
-        "attestations": {True: "yes", False: "no", None: ""}[tool.attestations],
-    }
-    text = json.dumps({key: value for key, value in deciding.items() if value}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 def _resolve_tool(
     tool: ToolSettings,
     locked: LockedTool | None,
@@ -206,7 +197,7 @@ def _resolve_tool(
         return _warned(locked, _look_up(tool, platforms, tool, context), context)
     pinned = dataclasses.replace(tool, version=locked.tag)
     is_doubted = options.prove and tool.looks_for_proof
-    if locked.fingerprint != fingerprint(tool) or is_doubted or _lacking(tool, locked, platforms):
+    if locked.fingerprint != fingerprint(tool) or is_doubted or lacking_proof(tool, locked, platforms):
         return _warned(locked, _look_up(pinned, platforms, tool, context), context)
     found = dict(locked.artifacts)
     missing = tuple(platform for platform in platforms if platform not in found)
@@ -214,13 +205,6 @@ def _resolve_tool(
         found |= _look_up(pinned, missing, tool, context).artifacts
     artifacts = {platform: found[platform] for platform in platforms}
     return dataclasses.replace(locked, requirement=tool.version, artifacts=artifacts)
-
-
-def _lacking(tool: ToolSettings, locked: LockedTool, platforms: Sequence[Platform]) -> str | None:
-    """What the locked files lack of the proof that the settings require, or None."""
-    files = [locked.artifacts[platform] for platform in platforms if platform in locked.artifacts]
-    lacking = ((file.filename, file.lacks(tool.require)) for file in files)
-    return next((f"of {name} {reason}" for name, reason in lacking if reason is not None), None)
 
 
 def _warned(old: LockedTool | None, new: LockedTool, context: SourceContext) -> LockedTool:
@@ -298,65 +282,3 @@ def _locked(artifact: Artifact, proofs: tuple[str, ...]) -> LockedArtifact:
         proofs=proofs,
         location=artifact.location,
     )
-
-
-# Whether a lock fits
-
-
-def _require_fit(settings: Settings, lock: Lock) -> None:
-    """Raise LockError naming everything that does not fit."""
-    faults = [*_base_faults(settings, lock.base), *_tool_faults(settings, lock)]
-    if faults:
-        listed = "".join(f"\n  {fault}" for fault in faults)
-        raise LockError(
-            f"{settings.lock_path} does not fit {settings.path.name}, and --locked forbids to change it:{listed}",
-            hint="run `kobuild resolve` and commit the lock",
-        )
-
-
-def _require_proof(found: Resolution, path: Path) -> None:
-    """Raise LockError where what was found by looking once more is not what the lock says."""
-    if found.changes:
-        listed = "".join(f"\n  {change}" for change in found.changes)
-        raise LockError(
-            f"{path} is not what its sources and their proofs say:{listed}",
-            hint="somebody changed the lock, or the publisher the release: find out who before you resolve anew",
-        )
-
-
-def _base_faults(settings: Settings, locked: LockedBase | None) -> list[str]:
-    name = settings.image.base
-    if name == SCRATCH:
-        return [f"base: the settings say scratch, the lock {locked.name}"] if locked is not None else []
-    if locked is None or locked.name != name:
-        return [f"base: the settings say {name}, the lock {locked.name if locked is not None else 'scratch'}"]
-    missing = [platform for platform in settings.image.platforms if platform not in locked.platforms]
-    return [f"base: nothing is locked for {platform}" for platform in missing]
-
-
-def _tool_faults(settings: Settings, lock: Lock) -> list[str]:
-    faults = []
-    for tool in settings.tools:
-        locked = lock.tools.get(tool.name)
-        reason = "is not in the lock" if locked is None else _misfit(tool, locked, settings.image.platforms)
-        if reason is not None:
-            faults.append(f"tools.{tool.name}: {reason}")
-    names = {tool.name for tool in settings.tools}
-    return faults + [
-        f"tools.{name}: is locked, and no longer in the settings" for name in lock.tools if name not in names
-    ]
-
-
-def _misfit(tool: ToolSettings, locked: LockedTool, platforms: Sequence[Platform]) -> str | None:
-    """Why a tool's entry does not fit, or None."""
-    if locked.source != str(tool.source):
-        return f"the source was {locked.source}, and is {tool.source}"
-    if locked.requirement != tool.version:
-        return f"the pin was {locked.requirement!r}, and is {tool.version!r} (locked is {locked.version})"
-    if locked.fingerprint != fingerprint(tool):
-        return "a key that says which file is taken, or what must be proven of it, has changed"
-    missing = [platform for platform in platforms if platform not in locked.artifacts]
-    if missing:
-        return f"nothing is locked for {', '.join(map(str, missing))}"
-    lacking = _lacking(tool, locked, platforms)
-    return f"{tool.require} is required, and {lacking}" if lacking else None

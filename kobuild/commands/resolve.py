@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from kobuild import github
 from kobuild.commands.output import print_json
 from kobuild.commands.shared import add_lock_options, opened, resolve_with, tell
 from kobuild.errors import NewsFound
+from kobuild.lock import LockedTool
 from kobuild.report import group
 from kobuild.resolve import Resolution, ResolveOptions
 from kobuild.workshop import Workshop
@@ -21,6 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--upgrade", nargs="*", metavar="TOOL", help="move these tools' pins, or all pins and the base")
     parser.add_argument("--markdown", action="store_true", help="write the changes as Markdown, for a pull request")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 4 if the lock would change")
+    parser.add_argument("--prove", action="store_true", help="look for signatures again, instead of believing the lock")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -30,13 +33,15 @@ def run(arguments: argparse.Namespace) -> int:
         locked=arguments.locked,
         frozen=arguments.frozen,
         check=arguments.check,
+        prove=arguments.prove,
     )
     with opened(arguments) as workshop:
         with group("Resolve the pins", quiet=arguments.quiet):
             resolution = _resolve(arguments, workshop, options)
         path = workshop.settings.lock_path
         table = _markdown(arguments, workshop, resolution)
-    tell(arguments, "\n".join(map(str, (*resolution.changes, _last_line(resolution, path)))))
+    lines = (*resolution.changes, *_proof_lines(resolution), _last_line(resolution, path))
+    tell(arguments, "\n".join(map(str, lines)))
     if arguments.json:
         print_json({**resolve_json(resolution, path), **({"markdown": table} if arguments.markdown else {})})
     elif arguments.markdown:
@@ -72,6 +77,15 @@ def _last_line(resolution: Resolution, path: Path) -> str:
     return f"{path.name}: {'written' if resolution.written else 'unchanged'}"
 
 
+def _proof_lines(resolution: Resolution) -> Iterator[str]:
+    """What was proven of the tools that are new or have changed."""
+    changed = {change.subject for change in resolution.changes}
+    for tool in resolution.lock.tools.values():
+        proofs = sorted({proof for artifact in tool.artifacts.values() for proof in artifact.proofs})
+        if proofs and tool.name in changed:
+            yield f"{tool.name}: proven by {', '.join(proofs)}"
+
+
 def resolve_json(resolution: Resolution, path: Path) -> dict[str, Any]:
     """The result of resolve for machines."""
     lock = resolution.lock
@@ -80,5 +94,10 @@ def resolve_json(resolution: Resolution, path: Path) -> dict[str, Any]:
         "written": resolution.written,
         "changes": [str(change) for change in resolution.changes],
         "base": None if lock.base is None else {"name": lock.base.name, "digest": lock.base.digest},
-        "tools": {tool.name: {"version": tool.version, "source": tool.source} for tool in lock.tools.values()},
+        "tools": {tool.name: _tool_json(tool) for tool in lock.tools.values()},
     }
+
+
+def _tool_json(tool: LockedTool) -> dict[str, Any]:
+    proofs = {str(platform): list(artifact.proofs) for platform, artifact in sorted(tool.artifacts.items())}
+    return {"version": tool.version, "source": tool.source, "proofs": proofs}

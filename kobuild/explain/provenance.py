@@ -174,5 +174,6 @@ def _dependency(tool: LockedTool, platform: Platform, artifact: LockedArtifact) 
             "version": tool.version,
             "platform": str(platform),
             "vouchedBy": artifact.vouched_by,
+            **({"proofs": list(artifact.proofs)} if artifact.proofs else {}),
         },
     }

@@ -15,7 +15,7 @@ PACKAGE: Final = Path(__file__).parents[2] / "kobuild"
 
 STANDS_ON: Final[Mapping[str, tuple[str, ...]]] = {
     "": ("_version", "errors"),
-    "noxsessions": (),
+    "noxsessions": ("github",),
     "_version": (),
     "errors": (),
     "progress": (),
@@ -35,7 +35,8 @@ STANDS_ON: Final[Mapping[str, tuple[str, ...]]] = {
     "sources": ("settings", "store", "transport"),
     "base": ("store", "lock"),
     "lockdiff": ("lock",),
-    "resolve": ("base", "lockdiff", "sources", "registry"),
+    "fitting": ("base", "settings"),
+    "resolve": ("fitting", "lockdiff", "sources", "registry"),
     "repair": ("errors", "progress"),
     "workshop": ("resolve", "layers"),
     "baseindex": ("base", "settings"),

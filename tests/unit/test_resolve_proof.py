@@ -12,10 +12,11 @@ import pytest
 
 from kobuild import lock as locks
 from kobuild.errors import LockError, MissingProof, SignatureError
+from kobuild.fitting import fingerprint
 from kobuild.lock import LockedArtifact, LockedTool
 from kobuild.lockdiff import compare
 from kobuild.oci.platforms import Platform
-from kobuild.resolve import Resolution, ResolveOptions, fingerprint, resolve_file
+from kobuild.resolve import Resolution, ResolveOptions, resolve_file
 from kobuild.settings.model import ImageSettings, Settings, SourceSpec, ToolSettings
 from kobuild.sources.model import SourceContext
 from kobuild.store.cache import Cache
@@ -142,6 +143,34 @@ def test_a_lock_without_the_required_proof_does_not_fit(project: Project) -> Non
         project.resolve(STRICT, locked=True)
     project.resolve(STRICT)
     assert path.read_bytes() == good
+
+
+def test_proofs_in_the_lock_need_not_be_believed(project: Project, upstream: Upstream) -> None:
+    publish(upstream, "1.1", signer=None)
+    loose = dataclasses.replace(KEYED, version="v1.1")
+    project.resolve(loose)
+    path = project.settings.lock_path
+    good = path.read_bytes()
+    project.resolve(loose, locked=True, prove=True)
+    path.write_bytes(good.replace(b'"checksums:SHA256SUMS"', b'"checksums:SHA256SUMS", "minisign:FEDCBA"'))
+    strict = dataclasses.replace(STRICT, version="v1.1")
+    path.write_bytes(path.read_bytes().replace(fingerprint(loose).encode(), fingerprint(strict).encode()))
+    project.resolve(strict, locked=True)  # a lock is believed, as its sums are
+    options: dict[str, Any]
+    for options in ({"locked": True}, {"frozen": True}, {}, {"check": True}):
+        with pytest.raises(MissingProof):
+            project.resolve(strict, prove=True, **options)
+    path.write_bytes(good.replace(b"checksums:SHA256SUMS", b"minisign:FEDCBA"))
+    with pytest.raises(
+        LockError, match=r"is not what its sources and their proofs say:\n  ko: .* proven by minisign:FED"
+    ):
+        project.resolve(loose, locked=True, prove=True)
+    project.resolve(loose, prove=True)
+    assert path.read_bytes() == good
+    sha256 = project.tool().artifacts[AMD64].sha256
+    path.write_bytes(good.replace(sha256.encode(), b"0" * 64))
+    with pytest.raises(LockError, match=r"is not what its sources and their proofs say"):
+        project.resolve(loose, locked=True, prove=True)
 
 
 def test_settings_without_proof_have_the_fingerprint_that_they_had() -> None:
