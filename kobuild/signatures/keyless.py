@@ -5,6 +5,7 @@ Everything is verified by the `sigstore` library; here is who may sign, and whic
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Mapping
@@ -26,6 +27,9 @@ PROVENANCE: Final = "https://slsa.dev/provenance/"
 """What the type of a statement about a build begins with."""
 MAX_ROOT_BYTES: Final = 4 * 1024 * 1024
 _STATEMENTS: Final = ("https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1")
+# https://github.com/sigstore/fulcio/blob/main/docs/oid-info.md
+_FULCIO: Final = "1.3.6.1.4.1.57264.1"
+_OLD_ISSUER, _ISSUER, _SOURCE_REPOSITORY = "1", "8", "12"
 _PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 _MAX_BUNDLE_BYTES: Final = 16 * 1024 * 1024
 
@@ -135,8 +139,6 @@ def verified_payload(trust: Trust, bundle: bytes, signer: Signer, place: str) ->
 
 def predicate_of(bundle: Mapping[str, Any]) -> str:
     """The type that a bundle's statement claims to be of, unverified; empty where it has none."""
-    import base64  # noqa: PLC0415
-
     try:
         value = json.loads(base64.b64decode(bundle["dsseEnvelope"]["payload"]))
         return str(value["predicateType"])
@@ -183,19 +185,18 @@ class _Policy:
     def verify(self, cert: Certificate) -> None:
         """Raise the library's VerificationError for a certificate of somebody else."""
         from sigstore.errors import VerificationError  # noqa: PLC0415
-        from sigstore.verify import policy  # noqa: PLC0415
 
-        signer = self._signer
-        identities = _identities(cert)
-        self.found = next((identity for identity in identities if signer.allows(identity)), "")
-        if not self.found:
+        signer, identities = self._signer, _identities(cert)
+        identity = next((identity for identity in identities if signer.allows(identity)), "")
+        if not identity:
             raise VerificationError(f"signed by {', '.join(identities) or 'nobody'}, and expected is {signer.identity}")
-        policy.AnyOf([policy.OIDCIssuerV2(signer.issuer), policy.OIDCIssuer(signer.issuer)]).verify(cert)
-        if signer.repository:
-            source = _source_repository(cert)
-            if source.lower() != signer.repository.lower():
-                place = source or "no repository"
-                raise VerificationError(f"signed for {place}, and expected is {signer.repository}")
+        issuer = _text_of(cert, _ISSUER) or _text_of(cert, _OLD_ISSUER)
+        if issuer != signer.issuer:
+            raise VerificationError(f"vouched for by {issuer or 'nobody'}, and expected is {signer.issuer}")
+        source = _text_of(cert, _SOURCE_REPOSITORY)
+        if signer.repository and source.lower() != signer.repository.lower():
+            raise VerificationError(f"signed for {source or 'no repository'}, and expected is {signer.repository}")
+        self.found = identity
 
 
 def _identities(cert: Certificate) -> list[str]:
@@ -203,26 +204,27 @@ def _identities(cert: Certificate) -> list[str]:
 
     try:
         names = cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError):
+    except x509.ExtensionNotFound:
         return []
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     return [*uris, *names.get_values_for_type(x509.RFC822Name)]
 
 
-def _source_repository(cert: Certificate) -> str:
-    """The repository that a workflow ran for: https://github.com/sigstore/fulcio/blob/main/docs/oid-info.md."""
+def _text_of(cert: Certificate, number: str) -> str:
+    """What one of Fulcio's own extensions says; empty where the certificate has none."""
     from cryptography import x509  # noqa: PLC0415
 
     try:
-        found = cert.extensions.get_extension_for_oid(x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.12")).value
-    except (x509.ExtensionNotFound, ValueError):
+        found = cert.extensions.get_extension_for_oid(x509.ObjectIdentifier(f"{_FULCIO}.{number}")).value
+    except x509.ExtensionNotFound:
         return ""
     data = found.value if isinstance(found, x509.UnrecognizedExtension) else b""
-    # A DER string of type UTF8String (X.690, 8.23), shorter than 64 KiB.
-    if data[:1] != b"\x0c" or len(data) < 2:
-        return ""
-    header = {0x81: 3, 0x82: 4}.get(data[1], 2)
-    return data[header:].decode("utf-8", "replace")
+    if number != _OLD_ISSUER:
+        # A DER string of type UTF8String (X.690, 8.23), shorter than 64 KiB.
+        if len(data) < 2 or data[0] != 0x0C:
+            return ""
+        data = data[{0x81: 3, 0x82: 4}.get(data[1], 2) :]
+    return data.decode("utf-8", "replace")
 
 
 def _refused(place: str, error: Exception) -> SignatureError:
