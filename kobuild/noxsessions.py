@@ -7,16 +7,20 @@
 Then `nox -s build` builds the image of `kobuild.toml`, and `nox -s push -- --tag v1` passes on what follows `--`. The
 sessions make no environment: they run in the one that nox has read the noxfile with, since kobuild is there already.
 
-This module needs nox and the standard library alone; nothing else in the package imports it.
+This module can be imported where only nox is installed; nothing else in the package imports it.
 """
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 from collections.abc import Callable, Iterable
 from typing import Final
 
 import nox
+
+from kobuild import github
 
 __all__ = ["COMMANDS", "register", "run"]
 
@@ -69,7 +73,15 @@ def _session(command: str, text: str, options: Iterable[str], python: FindPython
 
 def run(session: nox.Session, command: str, *arguments: str, python: str = sys.executable) -> None:
     """Run one kobuild command in a session of your own; the session fails where the command does."""
+    if github.is_github(os.environ):
+        logging.getLogger("nox").addFilter(_be_harmless)
     # The folder of the noxfile is no place to import from: what lies in a checkout is data. By default nox mixes both
     # streams; the result on standard output is for machines.
     environ = {"PYTHONSAFEPATH": "1"}
     session.run(python, "-m", "kobuild", command, *arguments, external=True, stderr=None, env=environ)
+
+
+def _be_harmless(record: logging.LogRecord) -> bool:
+    """Let nox tell which command it runs, in lines that the runner does not take for commands of its own."""
+    record.msg, record.args = github.harmless(record.getMessage()), ()
+    return True

@@ -17,14 +17,12 @@ _USERINFO: Final = re.compile(r"(?<=://)[^/\s@]+@")
 _SHOWN_LINES: Final = 6
 _OURS: Final = (
     "GITHUB_TOKEN",
-    "KOBUILD_GITHUB_TOKEN",
-    "KOBUILD_REGISTRY_PASSWORD",
     "DOCKER_AUTH_CONFIG",
     "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
     "ACTIONS_RUNTIME_TOKEN",
 )
 """What is meant for kobuild itself. npm fills `${NAME}` into the .npmrc of the project's folder: a pull request's one
-would send it anywhere."""
+would send it anywhere. So are all names that begin with `KOBUILD_`: passwords and keys are among them."""
 
 
 def run(command: Sequence[str], *, folder: Path, environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
@@ -37,7 +35,7 @@ def run(command: Sequence[str], *, folder: Path, environ: Mapping[str, str]) -> 
         return subprocess.run(
             command,
             cwd=folder,
-            env={name: value for name, value in environ.items() if name not in _OURS},
+            env={name: value for name, value in environ.items() if not _is_ours(name)},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,
@@ -49,6 +47,10 @@ def run(command: Sequence[str], *, folder: Path, environ: Mapping[str, str]) -> 
         raise ProgramError(f"{command[0]}: no end after {_PATIENCE_SECONDS} s") from error
     except OSError as error:
         raise ProgramError(f"{command[0]}: {error.strerror}") from error
+
+
+def _is_ours(name: str) -> bool:
+    return name in _OURS or name.startswith("KOBUILD_")
 
 
 def last_words(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import pytest
 import yaml
 
 from tests.action.conftest import ROOT, write_project
-from tests.support.registry import PASSWORD, USERNAME, DockerRegistry, run_registry
-from tests.support.runner import Runner
+from tests.support.registry import PASSWORD, USERNAME, run_registry
+from tests.support.runner import Ran, Runner
 
 ACTION = ROOT / "action.yml"
 
@@ -115,21 +116,91 @@ def test_faults_of_the_settings_are_annotated_at_their_lines(runner: Runner) -> 
     assert (error[1]["file"], error[1]["line"]) == ("images/kobuild.toml", "4")
 
 
-def test_hostile_inputs_stay_data(runner: Runner, registry: DockerRegistry) -> None:
-    write_project(runner.workspace, host=registry.host)
-    text = "$(touch pwned)\n`touch pwned`\n\"; touch pwned; \"\n::set-output name=digest::forged\n' && touch pwned '"
-    for inputs in ({"tags": text}, {"versions": "\n".join(f"hello={line}" for line in text.splitlines())}):
-        ran = runner.run(command="push", since=text, image=text, **inputs)
-        assert ran.code != 0
-        assert ran.outputs["digest"] == ""
-        assert not list(runner.workspace.rglob("pwned"))
-        assert not [name for name, _, _ in ran.commands if name not in ("error", "group", "endgroup")]
+LINE = "$(touch pwned)`touch pwned`\"; touch pwned; \"' && touch pwned '${{ github.token }}%0A--help"
+HOSTILE = f"{LINE}\n::set-output name=digest::forged\n::add-mask::e\n##[add-path]/evil\n{LINE}"
+ALLOWED = ("error", "notice", "warning", "group", "endgroup", "add-mask")
+#: Each input with the command that reads it; those in WELL go well whatever they hold, in one build of all of them.
+REFUSED = {
+    "command": "",
+    "target": "push",
+    "tags": "push",
+    "platforms": "push",
+    "output": "build",
+    "locked": "push",
+    "versions": "push",
+    "upgrade": "resolve",
+    "check": "resolve",
+    "image": "verify",
+    "by-digest": "push",
+    "digests": "index",
+    "since": "matrix",
+    "layer-cache": "push",
+    "registry": "push",
+    "cache": "push",
+}
+WELL = ("file", "working-directory", "username", "password", "github-token", "python")
 
 
-def test_a_hostile_file_name_is_a_file_name(runner: Runner) -> None:
-    name = "$(touch pwned) ';%0A.toml"
-    write_project(runner.workspace, name=name)
-    ran = runner.run(command="build", file=name, output="oci:$(id) out")
+def assert_all_stayed_data(ran: Ran, folder: Path, *, masked: str = "") -> None:
+    """Nothing ran, nothing was taken for a command, and no output was forged."""
+    assert not list(folder.rglob("pwned"))
+    assert {name for name, _, _ in ran.commands} <= set(ALLOWED), ran.log
+    assert all(text in masked.splitlines() for name, _, text in ran.commands if name == "add-mask"), ran.log
+    assert ran.outputs["digest"] != "forged"
+    assert set(ran.outputs) == set(yaml.safe_load(ACTION.read_text())["outputs"])
+
+
+def test_every_input_is_tried(document: dict[str, Any]) -> None:
+    assert {*REFUSED, *WELL} == set(document["inputs"])
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_hostile_inputs_stay_data(name: str, runner: Runner) -> None:
+    write_project(runner.workspace, host="127.0.0.1:1")
+    text = "\n".join(f"hello={line}" for line in HOSTILE.splitlines()) if name == "versions" else HOSTILE
+    login = {"username": "me", "password": "s3cret"} if name == "registry" else {}
+    inputs = {"command": REFUSED[name], **login, name.replace("-", "_"): text}
+    ran = runner.run(**inputs)
+    assert ran.code != 0
+    assert ran.outputs["digest"] == ""
+    assert_all_stayed_data(ran, runner.workspace.parent, masked=login.get("password", ""))
+
+
+def test_every_input_is_data_in_a_real_run(runner: Runner) -> None:
+    name = HOSTILE.replace("/", "-")
+    write_project(runner.workspace / name, name=f"{name}.toml")
+    out = f"{LINE.replace('/', '-')}-out"
+    password = f"s3cret\n{LINE}"
+    ran = runner.run(
+        command="build",
+        working_directory=name,
+        file=f"{name}.toml",
+        output=f"oci:{out}",
+        registry="registry.example.com",
+        username=HOSTILE,
+        password=password,
+        github_token=HOSTILE,
+        python=HOSTILE,
+    )
     assert ran.code == 0, ran.log
-    assert (runner.workspace / "$(id) out" / "index.json").is_file()
-    assert not list(runner.workspace.rglob("pwned"))
+    assert Path(ran.outputs["layout"]) == runner.workspace / name / out
+    assert (runner.workspace / name / out / "index.json").is_file()
+    assert_all_stayed_data(ran, runner.workspace.parent, masked=password)
+
+
+def test_nothing_in_the_workspace_is_taken_for_a_module(runner: Runner) -> None:
+    """A pull request brings its own files: the action reads settings from them, and runs none."""
+    write_project(runner.workspace)
+    for name in ("json", "pip", "nox", "venv", "kobuild", "requests", "sitecustomize", "noxfile", "conftest"):
+        (runner.workspace / f"{name}.py").write_text("open('pwned', 'w')")
+    (runner.workspace / "pyproject.toml").write_text("[build-system]\nrequires = ['nothing']\n")
+    ran = runner.run(command="build", output="oci:out")
+    assert (runner.workspace / "out" / "index.json").is_file(), ran.log
+    assert not [path for folder in (runner.workspace, runner.temporary, ROOT) for path in folder.rglob("pwned")]
+
+
+def test_what_is_installed_fits_together(environment: Path) -> None:
+    """The versions are installed as they are listed, with nothing resolved: so the list must be whole."""
+    python = environment / "venv" / "bin" / "python"
+    done = subprocess.run([python, "-m", "pip", "check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout

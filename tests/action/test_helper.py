@@ -212,4 +212,24 @@ def test_results_become_outputs(helper: ModuleType) -> None:
 def test_the_versions_that_the_action_installs_are_pinned() -> None:
     lines = (ROOT / ".github" / "constraints.txt").read_text().splitlines()[1:]
     assert all("==" in line for line in lines)
-    assert {"nox", "requests", "hatchling"} <= {line.partition("==")[0] for line in lines}
+    assert {"nox", "requests", "hatchling", "pip"} <= {line.partition("==")[0] for line in lines}
+
+
+def test_every_pip_installs_the_same_and_nothing_is_resolved(
+    helper: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(helper.sys, "version_info", (3, 11))
+    listed, own = helper.requirements()
+    assert "--no-deps" in listed
+    assert "--only-binary=:all:" in listed
+    assert own == ["--no-deps", "--no-build-isolation", str(ROOT)]
+    monkeypatch.setattr(helper.sys, "version_info", (3, 10))
+    assert list(helper.requirements()) == [["nox", str(ROOT)]]
+
+
+@pytest.mark.parametrize(("version", "enough"), [("22.3", True), ("26.3.1", True), ("22.2.2", False), ("x", False)])
+def test_an_old_pip_leaves_the_work_to_a_new_one(
+    helper: ModuleType, monkeypatch: pytest.MonkeyPatch, version: str, enough: bool
+) -> None:
+    monkeypatch.setattr(helper.importlib.metadata, "version", lambda _name: version)
+    assert helper.own_pip_is_enough() is enough
