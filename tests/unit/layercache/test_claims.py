@@ -1,0 +1,147 @@
+"""Many machines want one layer at once: one makes it, the others wait, and none waits for a machine that is gone."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from kobuild.image.blobs import BytesSource
+from kobuild.layercache.records import Notary, claim_manifest, tag_of
+from kobuild.layercache.shared import LayerCache
+from kobuild.layercache.waiting import Pace
+from kobuild.layers.plan import LayerPlan, LayerResult
+from kobuild.oci.digest import Digest
+from kobuild.oci.mediatypes import Compression
+from kobuild.oci.reference import Reference, Repository
+from kobuild.progress import NullReporter
+from kobuild.registry import RegistryClient
+from kobuild.registry.tagged import EMPTY_BLOB
+from kobuild.store.cache import Cache
+from kobuild.streams import StoppedError
+from tests.support.images import compress, make_tar
+from tests.support.registry import DockerRegistry
+from tests.unit.layercache.conftest import KEY
+
+PLAN = LayerPlan()
+NEVER = threading.Event()
+QUICK = Pace(settle=0.05, poll=0.02, poll_most=0.1)
+
+
+@pytest.fixture
+def place(docker_registry: DockerRegistry, tmp_path: Path) -> Repository:
+    name = tmp_path.name.replace("_", "-").lower()
+    return Reference.parse(f"{docker_registry.host}/claims/{name}").repository
+
+
+@pytest.fixture
+def caches(place: Repository, client: RegistryClient, tmp_path: Path) -> Iterator[list[LayerCache]]:
+    """Eight machines."""
+    made = [
+        LayerCache(client, place, Cache(tmp_path / str(number)), NullReporter(), notary=Notary(KEY), pace=QUICK)
+        for number in range(8)
+    ]
+    yield made
+    for cache in made:
+        cache.close()
+
+
+def recipe(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()
+
+
+def make(cache: LayerCache, name: str) -> None:
+    """Make a layer, and put it there."""
+    tar = make_tar({"opt/tool": name.encode() * 100})
+    data = compress(tar, Compression.GZIP)
+    result = LayerResult(Digest.of(tar), Digest.of(data), len(data), len(tar), members=1, newest_mtime=None)
+    assert cache.keep(recipe(name), PLAN, result, BytesSource(data)) is not None
+
+
+def test_who_comes_while_it_is_made_waits_for_it(caches: list[LayerCache]) -> None:
+    first, *others = caches
+    assert first.obtain(recipe("go"), NEVER) is None
+    with ThreadPoolExecutor(len(others)) as pool:
+        waiting = [pool.submit(other.obtain, recipe("go"), NEVER) for other in others]
+        time.sleep(0.3)
+        assert not any(job.done() for job in waiting)
+        make(first, "go")
+        taken = [job.result(10) for job in waiting]
+    assert all(layer is not None for layer in taken)
+    assert [cache.taken for cache in others] == [1] * 7
+
+
+def test_who_come_together_agree_on_one(caches: list[LayerCache]) -> None:
+    names = ["go", "ko", "node"]
+    makers: dict[str, list[int]] = {name: [] for name in names}
+
+    def run(number: int) -> None:
+        for name in names[number % 3 :] + names[: number % 3]:
+            if caches[number].obtain(recipe(name), NEVER) is None:
+                makers[name].append(number)
+                make(caches[number], name)
+
+    with ThreadPoolExecutor(len(caches)) as pool:
+        list(pool.map(run, range(len(caches))))
+    assert {name: len(found) for name, found in makers.items()} == dict.fromkeys(names, 1)
+
+
+def test_what_went_wrong_is_left_to_others_at_once(caches: list[LayerCache]) -> None:
+    first, second, *_ = caches
+    assert first.obtain(recipe("go"), NEVER) is None
+    first.give_up(recipe("go"))
+    assert second.obtain(recipe("go"), NEVER) is None
+    second.close()  # as a run that was interrupted ends
+    assert caches[2].obtain(recipe("go"), NEVER) is None
+
+
+def test_nobody_waits_for_a_machine_that_is_gone(place: Repository, client: RegistryClient, tmp_path: Path) -> None:
+    client.artifacts(place).push(
+        tag_of(recipe("go")), claim_manifest(recipe("go"), "dead", 0, Notary(KEY)), (EMPTY_BLOB,)
+    )
+    impatient = Pace(settle=0.01, poll=0.02, poll_most=0.05, stale=0.3)
+    waiter = LayerCache(client, place, Cache(tmp_path / "w"), NullReporter(), notary=Notary(KEY), pace=impatient)
+    began = time.monotonic()
+    assert waiter.obtain(recipe("go"), NEVER) is None
+    assert 0.3 <= time.monotonic() - began < 5
+    waiter.close()
+
+
+def test_a_machine_at_work_says_so(place: Repository, client: RegistryClient, tmp_path: Path) -> None:
+    lively = Pace(settle=0.01, poll=0.02, poll_most=0.05, beat=0.05, stale=0.4)
+    worker, waiter = (
+        LayerCache(client, place, Cache(tmp_path / name), NullReporter(), notary=Notary(KEY), pace=lively)
+        for name in ("worker", "waiter")
+    )
+    assert worker.obtain(recipe("go"), NEVER) is None
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(waiter.obtain, recipe("go"), NEVER)
+        time.sleep(1.0)  # longer than a claim lasts that nobody renews
+        assert not waiting.done()
+        make(worker, "go")
+        assert waiting.result(10) is not None
+    worker.close()
+    waiter.close()
+
+
+def test_a_claim_without_proof_holds_up_nobody(
+    caches: list[LayerCache], place: Repository, client: RegistryClient
+) -> None:
+    manifest = claim_manifest(recipe("go"), "stranger", 0, Notary("the key of somebody else"))
+    client.artifacts(place).push(tag_of(recipe("go")), manifest, (EMPTY_BLOB,))
+    began = time.monotonic()
+    assert caches[0].obtain(recipe("go"), NEVER) is None
+    assert time.monotonic() - began < 5
+
+
+def test_an_interrupt_ends_the_wait(caches: list[LayerCache]) -> None:
+    assert caches[0].obtain(recipe("go"), NEVER) is None
+    interrupted = threading.Event()
+    interrupted.set()
+    with pytest.raises(StoppedError):
+        caches[1].obtain(recipe("go"), interrupted)
