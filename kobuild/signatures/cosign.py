@@ -10,6 +10,7 @@ import binascii
 import hashlib
 import json
 import re
+import textwrap
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -138,7 +139,28 @@ def _parse_bundle(data: bytes, place: str) -> SignedBlob:
     message = value.get("messageSignature")
     if not isinstance(message, dict):
         raise SignatureError(f"{place}: not a bundle: it has no signature")
-    return SignedBlob(_decode(message.get("signature"), place), bundle=data)
+    signature = _decode(message.get("signature"), place)
+    certificate = _incomplete_certificate(value)
+    if certificate:
+        return SignedBlob(signature, certificate)
+    return SignedBlob(signature, bundle=data)
+
+
+def _incomplete_certificate(bundle: dict[str, Any]) -> str:
+    """The certificate of a bundle whose log entry lacks its checkpoint, as they did until 2024, as PEM.
+
+    The log has the rest. Empty for every other bundle, also a broken one: that is for the verifier to refuse.
+    """
+    try:
+        material = bundle["verificationMaterial"]
+        (entry,) = material["tlogEntries"]
+        if entry.get("inclusionProof", {}).get("checkpoint"):
+            return ""
+        # In lines of 64, as it was entered into the log.
+        lines = textwrap.wrap(material["x509CertificateChain"]["certificates"][0]["rawBytes"], 64)
+        return "\n".join(("-----BEGIN CERTIFICATE-----", *lines, "-----END CERTIFICATE-----", ""))
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+        return ""
 
 
 def _decode(value: object, place: str) -> bytes:

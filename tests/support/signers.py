@@ -167,6 +167,15 @@ class Signed:
     def json(self) -> bytes:
         return json.dumps(self.bundle()).encode()
 
+    def old_bundle(self) -> bytes:
+        """Sigstore's bundle as it was before checkpoints."""
+        bundle = self.bundle()
+        material = bundle["verificationMaterial"]
+        material["x509CertificateChain"] = {"certificates": [material.pop("certificate")]}
+        del material["tlogEntries"][0]["inclusionProof"]["checkpoint"]
+        bundle["mediaType"] = "application/vnd.dev.sigstore.bundle+json;version=0.1"
+        return json.dumps(bundle).encode()
+
     def cosign_bundle(self) -> bytes:
         """What `cosign sign-blob --bundle` wrote before version 3."""
         payload = {key: self.entry[key] for key in ("body", "integratedTime", "logIndex", "logID")}

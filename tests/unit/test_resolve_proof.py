@@ -156,8 +156,8 @@ def test_proofs_in_the_lock_need_not_be_believed(project: Project, upstream: Ups
     strict = dataclasses.replace(STRICT, version="v1.1")
     path.write_bytes(path.read_bytes().replace(fingerprint(loose).encode(), fingerprint(strict).encode()))
     project.resolve(strict, locked=True)  # a lock is believed, as its sums are
-    options: dict[str, Any]
-    for options in ({"locked": True}, {"frozen": True}, {}, {"check": True}):
+    ways: tuple[dict[str, Any], ...] = ({"locked": True}, {"frozen": True}, {}, {"check": True})
+    for options in ways:
         with pytest.raises(MissingProof):
             project.resolve(strict, prove=True, **options)
     path.write_bytes(good.replace(b"checksums:SHA256SUMS", b"minisign:FEDCBA"))

@@ -150,7 +150,7 @@ def test_a_signature_without_a_key(upstream: Upstream, trusting: SourceContext, 
         prove(with_key(identity="https://github.com/other/repository/*"), trusting)
 
 
-@pytest.mark.parametrize("form", ["pem", "base64", "bundle"])
+@pytest.mark.parametrize("form", ["pem", "base64", "bundle", "old"])
 def test_a_signature_with_its_certificate_is_found_in_the_log(
     upstream: Upstream, trusting: SourceContext, sigstore: Sigstore, form: str
 ) -> None:
@@ -159,6 +159,8 @@ def test_a_signature_with_its_certificate_is_found_in_the_log(
     beside = {"SHA256SUMS.sig": b64(signed.signature).encode(), "SHA256SUMS.pem": certificate}
     if form == "bundle":
         beside = {"SHA256SUMS.bundle": signed.cosign_bundle()}
+    if form == "old":
+        beside = {"SHA256SUMS.sigstore": signed.old_bundle()}
     publish(upstream, {"SHA256SUMS": SUMS, **beside})
     with pytest.raises(SignatureError, match="the transparency log has no such signature"):
         prove(BY_IDENTITY, trusting)
