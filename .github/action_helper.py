@@ -95,7 +95,8 @@ def session_arguments(command: str, inputs: Inputs, folder: Path, pushed: str = 
     result = ["--json", f"--directory={folder}"]
     if command == "matrix":
         since = [f"--since={inputs.get('since')}"] if inputs.get("since") else []
-        return [*result, *since, "--", *lines(inputs.get("file", "kobuild.toml"))]
+        runners = inputs.each("runners", "--runner")
+        return [*result, *since, *runners, "--", *lines(inputs.get("file", "kobuild.toml"))]
     result.append(f"--file={inputs.get('file', 'kobuild.toml')}")
     if command == "index":
         return [*result, *_destinations(inputs), "--", *lines(inputs.get("digests"))]
@@ -169,7 +170,7 @@ class Outputs:
             self._add_versions({name: tool["version"] for name, tool in result.get("tools", {}).items()})
             self.values["changed"] = _boolean(bool(result["changes"]))
         elif command != "verify" or inputs.command == "verify":
-            self._add_image(result, platforms)
+            self._add_image(result, platforms, by_digest=command == "push" and inputs.flag("by-digest"))
             self._add_versions(
                 {layer["tool"]: layer["version"] for item in platforms for layer in item.get("layers", ())}
             )
@@ -178,14 +179,16 @@ class Outputs:
             self.values["layout"] = str(folder / output.partition(":")[2])
         self.values["result"] = json.dumps(result)
 
-    def _add_image(self, result: Mapping[str, Any], platforms: Sequence[Mapping[str, Any]]) -> None:
+    def _add_image(
+        self, result: Mapping[str, Any], platforms: Sequence[Mapping[str, Any]], *, by_digest: bool = False
+    ) -> None:
         images = [str(image) for image in result.get("images") or [f"{result.get('subject')}@{result.get('digest')}"]]
         tags = [image.rpartition("@")[0] for image in images]
         self.values |= {
             "digest": str(result.get("digest", "")),
             "image": images[0],
             "name": _without_tag(tags[0]),
-            "tags": "\n".join(tags),
+            "tags": "" if by_digest else "\n".join(tags),
         }
         if platforms:
             self.values["image-id"] = str(platforms[0].get("image_id", ""))
@@ -264,6 +267,8 @@ def session_environ(inputs: Inputs, environ: Mapping[str, str]) -> dict[str, str
     result = {name: value for name, value in environ.items() if not name.startswith(PREFIX)}
     if inputs.get("cache-dir"):
         result["KOBUILD_CACHE_DIR"] = inputs.get("cache-dir")
+    if inputs.get("layer-cache-key"):
+        result["KOBUILD_LAYER_CACHE_KEY"] = inputs.get("layer-cache-key")
     if inputs.get("password"):
         result["KOBUILD_REGISTRY"] = inputs.get("registry")
         result["KOBUILD_REGISTRY_USERNAME"] = inputs.get("username")
@@ -297,9 +302,10 @@ def show(text: str) -> None:
 
 
 def masks(inputs: Inputs) -> Iterator[str]:
-    """Commands that keep the password out of the log, though it is a secret already as a rule."""
-    for line in lines(inputs.get("password")):
-        yield f"::add-mask::{line.replace('%', '%25')}"
+    """Commands that keep secrets out of the log, though they are marked as such already as a rule."""
+    for name in ("password", "layer-cache-key"):
+        for line in lines(inputs.get(name)):
+            yield f"::add-mask::{line.replace('%', '%25')}"
 
 
 def run(environ: Mapping[str, str]) -> int:

@@ -71,8 +71,11 @@ def test_each_command_gets_what_it_knows(helper: ModuleType) -> None:
     assert arguments(helper, command="index", digests="a@sha256:1\nb@sha256:2", tags="t") == [
         *common, "--tag=t", "--", "a@sha256:1", "b@sha256:2",
     ]  # fmt: skip
-    matrix = arguments(helper, command="matrix", file="a/*.toml\nb.toml", since="origin/main")
-    assert matrix == ["--json", "--directory=/work space", "--since=origin/main", "--", "a/*.toml", "b.toml"]
+    matrix = arguments(helper, command="matrix", file="a/*.toml\nb.toml", since="origin/main", runners="linux/arm64=x")
+    assert matrix == [
+        *("--json", "--directory=/work space", "--since=origin/main", "--runner=linux/arm64=x"),
+        *("--", "a/*.toml", "b.toml"),
+    ]
 
 
 @pytest.mark.parametrize("text", ["rm -rf /", "$(id)", "build; id", "--help", "\n::set-output name=x::y"])
