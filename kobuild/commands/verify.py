@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from kobuild.commands.attested import add_policy_options, judge_attestations, judgement_json
 from kobuild.commands.output import print_json
 from kobuild.commands.reading import parse_count
 from kobuild.commands.running import run_tools, runs_json, runs_table
@@ -33,6 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="oci:DIR, oci-archive:FILE, docker-archive:FILE or a reference (default: %(default)s)",
     )
     parser.add_argument("--rebuild", action="store_true", help="build again from the lock and compare image IDs")
+    add_policy_options(parser)
     group = parser.add_argument_group("running the tools")
     group.add_argument(
         "--run", dest="run_tests", action="store_true", help="run each tool's test inside the image, without network"
@@ -58,15 +60,22 @@ def run(arguments: argparse.Namespace) -> int:
             rebuild=(lambda platform: rebuild(workshop, lock, platform)) if arguments.rebuild else None,
             reporter=workshop.reporter,
         )
+        judgement = judge_attestations(arguments, workshop, lock, report.digest)
+        if judgement is not None:
+            report = replace(report, findings=(*report.findings, *judgement.findings))
         ran = run_tools(arguments, workshop, store, platforms, report) if arguments.run_tests else None
         for note in report.notes:
             workshop.reporter.warning(str(note))
     if ran is not None:
         report = replace(report, findings=(*report.findings, *ran.findings))
     if arguments.json:
-        print_json({**verify_json(report), **({"runs": runs_json(ran)} if ran is not None else {})})
+        more = {"runs": runs_json(ran)} if ran is not None else {}
+        more |= {"provenance": judgement_json(judgement)} if judgement is not None else {}
+        print_json({**verify_json(report), **more})
     report.raise_for_findings()
     tell(arguments, verify_table(report))
+    if judgement is not None:
+        tell(arguments, f"provenance signed by {judgement.signer}: {judgement.place}")
     if ran is not None:
         tell(arguments, runs_table(ran))
     if not arguments.json:

@@ -15,17 +15,19 @@ from kobuild.settings import values
 from kobuild.settings.faults import Faults, nearest
 from kobuild.settings.images import IMAGE_KEYS, read_image
 from kobuild.settings.locate import locate
-from kobuild.settings.model import ImageSettings, Settings, SourcesSettings
+from kobuild.settings.model import ImageSettings, Settings, SourcesSettings, VerifySettings
+from kobuild.settings.policy import VERIFY_KEYS, read_verify
 from kobuild.settings.table import Table
 from kobuild.settings.tools import TOOL_KEYS, read_tools
 
-ROOT_KEYS: Final = ("image", "tools", "sources")
+ROOT_KEYS: Final = ("image", "tools", "sources", "verify")
 SOURCES_KEYS: Final = ("go", "github-api", "github-server", "mirrors", "mirrors-only", "trusted-root", "layer-cache", "layer-cache-trust")
 MAX_SIZE_BYTES: Final = 1 << 20
 """A settings file is written by hand: more than this is another file, named by mistake."""
 
 _PLACE: Final = re.compile(r" \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)$")
 _HOMES: Final[Mapping[str, str]] = {
+    **dict.fromkeys(VERIFY_KEYS, "[verify]"),
     **dict.fromkeys(TOOL_KEYS, "a table of its tool, such as [tools.go]"),
     **dict.fromkeys(SOURCES_KEYS, "[sources]"),
     **dict.fromkeys(IMAGE_KEYS, "[image]"),
@@ -65,6 +67,7 @@ def parse_text(raw: bytes, path: Path) -> Settings:
         image=image,
         tools=read_tools(tools, image.platforms, _HOMES) if tools else (),
         sources=_read_sources(root),
+        verify=_read_verify(root),
     )
     faults.raise_if_any()
     return settings
@@ -138,6 +141,14 @@ def _read_sources(root: Table) -> SourcesSettings:
         layer_cache=table.take("layer-cache", values.repository, None),
         trusts_layer_cache=table.take("layer-cache-trust", values.trusts_writers, default=False),
     )
+
+
+def _read_verify(root: Table) -> VerifySettings:
+    table = root.subtable("verify")
+    if table is None:
+        return VerifySettings()
+    table.refuse_unknown(VERIFY_KEYS, _HOMES)
+    return read_verify(table)
 
 
 def _read_mirrors(sources: Table) -> dict[str, tuple[str, ...]]:

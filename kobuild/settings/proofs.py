@@ -52,7 +52,11 @@ def cosign_key(value: object) -> str:
 
 def identity(value: object) -> str:
     """Whom a certificate must name; `*` stands for anything, but not for everything."""
-    wanted = values.template(value, IDENTITY_PLACEHOLDERS).strip()
+    return not_anybodys(values.template(value, IDENTITY_PLACEHOLDERS).strip())
+
+
+def not_anybodys(wanted: str) -> str:
+    """An identity that is not so wide that anybody has it; raises Unfit."""
     if re.search(r"\s", wanted):
         raise Unfit(f"an identity has no white space: {quoted(wanted)}")
     if not re.search(r"[A-Za-z0-9]", re.sub(r"^https?://|\{\w+\}", "", wanted)):

@@ -60,9 +60,10 @@ STANDS_ON: Final[Mapping[str, tuple[str, ...]]] = {
     "expectations": ("verify",),
     "summary": ("push", "report"),
     "explain": ("proof", "report"),
+    "policy": ("explain", "signatures"),
     "jobsummary": ("summary", "explain"),
     "fleet": ("proof",),
-    "commands": ("scaffold", "fleet", "layercache", "headstart", "jobsummary", "expectations", "explain", "rebase", "repair", "toolruns"),
+    "commands": ("scaffold", "fleet", "layercache", "headstart", "jobsummary", "expectations", "explain", "rebase", "repair", "toolruns", "policy"),
     "cli": ("commands",),
     "__main__": ("cli",),
 }
@@ -79,6 +80,7 @@ HOMES: Final[Mapping[str, tuple[str, ...]]] = {
     "packageurl": ("explain",),
     "cryptography": ("signatures",),
     "sigstore": ("signatures",),
+    "nacl": ("signatures",),
     "nox": ("noxsessions",),
 }
 """Modules that only some rooms may import."""

@@ -56,6 +56,7 @@ def trusted(tmp_path: Path, sigstore: LocalSigstore, monkeypatch: pytest.MonkeyP
     """The local Sigstore, as the one that this process trusts; a job on GitHub has a token there."""
     sigstore.refuses.clear()
     sigstore.claims.clear()
+    sigstore.server.log.clear()
     monkeypatch.setenv("KOBUILD_TRUSTED_ROOT", str(sigstore.trust_config(tmp_path / "trust.json")))
     return sigstore
 

@@ -160,7 +160,7 @@ def test_an_empty_file_says_what_is_missing() -> None:
         ('[go]\nsource = "go"\n', "go", "it belongs under [tools.go]"),
         ('env = { A = "1" }\n', "env", "it belongs under [image]"),
         ('version = "1"\n', "version", "it belongs under a table of its tool, such as [tools.go]"),
-        ("zzz = 1\n", "zzz", "expected one of: image, tools, sources"),
+        ("zzz = 1\n", "zzz", "expected one of: image, tools, sources, verify"),
     ],
 )
 def test_unknown_tables_and_keys_at_the_top(text: str, key: str, hint: str) -> None:

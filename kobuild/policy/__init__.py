@@ -1,0 +1,1 @@
+"""Attestations of an image, held against the policy of the settings."""
