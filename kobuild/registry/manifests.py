@@ -15,6 +15,10 @@ from kobuild.registry.scopes import Scopes
 
 _MANIFEST_SECONDS: Final = 120.0
 """A registry may look at every blob before it answers."""
+_UNSEEN: Final = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"})
+_UNSEEN_WAITS: Final = 3
+"""How often a registry is asked again that misses a blob which was just pushed: its stores may lag behind each other,
+and some lose sight of a blob for a moment while somebody else pushes the same one."""
 
 
 class ManifestWriter:
@@ -25,14 +29,39 @@ class ManifestWriter:
         self._repository = repository
         self._scopes = scopes
 
-    def put(self, document: Manifest | Index, identifier: str) -> Mapping[str, str] | None:
+    def put(
+        self, document: Manifest | Index, identifier: str, *, waits: int = _UNSEEN_WAITS
+    ) -> Mapping[str, str] | None:
         """Store a manifest; returns the answer's headers, None where the answer was lost and the manifest is there.
 
         After a refusal what is there decides: the answer to an earlier attempt may have been lost, and a tag that may
-        not move may be where it should. Raises RegistryError, and DigestMismatch where something else was stored.
+        not move may be where it should. A registry that does not see yet what was just pushed is asked again, after
+        each of `waits`. Raises RegistryError, and DigestMismatch where something else was stored.
         """
+        call = self._call(document, identifier)
+        for attempt in range(1, waits + 2):
+            answer = self._send(call)
+            if not isinstance(answer, RegistryError):
+                self._check(document, call, answer)
+                return answer
+            if self._is_at(document, identifier):
+                return None
+            if attempt > waits or _UNSEEN.isdisjoint(answer.codes):
+                raise answer
+            self._connection.transport.pause(answer, attempt)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _send(self, call: Call) -> Mapping[str, str] | RegistryError:
+        """The answer's headers, or the refusal."""
+        try:
+            with self._connection.send(call) as response:
+                return response.headers
+        except RegistryError as error:
+            return error
+
+    def _call(self, document: Manifest | Index, identifier: str) -> Call:
         place = f"{self._repository}{'@' if ':' in identifier else ':'}{identifier}"
-        call = Call(
+        return Call(
             f"push manifest {place}",
             self._repository,
             "PUT",
@@ -43,17 +72,11 @@ class ManifestWriter:
             expect=(201, 200, 202, 204),
             read_seconds=_MANIFEST_SECONDS,
         )
-        try:
-            with self._connection.send(call) as response:
-                headers = response.headers
-        except RegistryError:
-            if not self._is_at(document, identifier):
-                raise
-            return None
+
+    def _check(self, document: Manifest | Index, call: Call, headers: Mapping[str, str]) -> None:
         stored = headers.get("Docker-Content-Digest")
         if stored is not None and stored.startswith("sha256:") and stored != str(document.digest):
-            raise DigestMismatch(f"push manifest {place}", expected=str(document.digest), actual=stored)
-        return headers
+            raise DigestMismatch(call.action, expected=str(document.digest), actual=stored)
 
     def _is_at(self, document: Manifest | Index, identifier: str) -> bool:
         """Whether the registry has the manifest under that name, whatever it answered."""

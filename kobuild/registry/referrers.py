@@ -6,6 +6,8 @@ A registry that lacks the referrers API gets the list as an index under the tag 
 
 from __future__ import annotations
 
+import logging
+import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -32,11 +34,17 @@ from kobuild.registry.upload import BlobPusher
 from kobuild.streams import Readable
 from kobuild.transport import Response, origin
 
+_logger = logging.getLogger(__name__)
+
 _EMPTY: Final = b"{}"
 _EMPTY_CONFIG: Final = Descriptor(mediatypes.OCI_EMPTY, Digest.of(_EMPTY), len(_EMPTY), data=_EMPTY)
 _NEXT: Final = re.compile(r'<([^>]*)>\s*;(?:[^,]*;)?\s*rel="?next"?', re.IGNORECASE)
 _MAX_PAGES: Final = 100
 _TAG_ATTEMPTS: Final = 6
+_SETTLE_SECONDS: Final = 0.1
+_SETTLE_ROUNDS: Final = 3
+"""How long after a write another writer may still overwrite it with a list that he had read before it: so many times as
+long as our own reading and writing took, and at least so long."""
 _MAX_DEPTH: Final = 4
 """A signature of an attestation of an image is two deep."""
 
@@ -89,8 +97,10 @@ class Referrers:
         """What refers to a digest, of one type if one is named; empty where nothing does. Raises RegistryError."""
         scopes = (pull_scope(self._repository),)
         by_api = self._ask_api(subject, artifact_type, scopes)
-        found = self._read_tag(subject, scopes) if by_api is None else by_api
-        return tuple(item for item in found if artifact_type is None or item.artifact_type == artifact_type)
+        listed = self._read_tag(subject, scopes) if by_api is None else by_api
+        found = [item for item in listed if artifact_type is None or item.artifact_type == artifact_type]
+        # Nobody keeps a tag's list right when an artifact is deleted.
+        return tuple(found if by_api is not None else self._that_are_there(found, scopes))
 
     def push(self, artifact: Artifact) -> Descriptor:
         """Push an artifact, and see to it that it is listed; returns its descriptor. Raises RegistryError."""
@@ -112,16 +122,24 @@ class Referrers:
         waiting = [(item, 1) for item in self.find(subject, artifact_type)]
         while waiting:
             descriptor, depth = waiting.pop(0)
-            if descriptor.digest not in copied:
-                copied[descriptor.digest] = target.push(self._open(descriptor))
+            artifact = self._open(descriptor) if descriptor.digest not in copied else None
+            if artifact is not None:
+                copied[descriptor.digest] = target.push(artifact)
                 deeper = self.find(descriptor.digest) if depth < _MAX_DEPTH else ()
                 waiting.extend((item, depth + 1) for item in deeper)
         return tuple(copied.values())
 
-    def _open(self, descriptor: Descriptor) -> Artifact:
-        """An artifact of this repository; raises MalformedDocument for an index, which is none that we copy."""
+    def _open(self, descriptor: Descriptor) -> Artifact | None:
+        """An artifact of this repository, None for one that is listed and gone.
+
+        Raises MalformedDocument for an index, which is none that we copy.
+        """
         reader = RepositoryReader(self._connection, self._repository)
-        manifest = reader.manifest(str(descriptor.digest), descriptor.digest)
+        try:
+            manifest = reader.manifest(str(descriptor.digest), descriptor.digest)
+        except NotFound:
+            self._tell_gone(descriptor)
+            return None
         if not isinstance(manifest, Manifest):
             raise MalformedDocument(f"artifact {self._repository}@{descriptor.digest}: an index cannot be copied")
         blobs = {blob.digest: blob for blob in (*manifest.layers, manifest.config)}
@@ -159,33 +177,83 @@ class Referrers:
 
     def _read_tag(self, subject: Digest, scopes: Scopes) -> tuple[Descriptor, ...]:
         """The list under the fallback tag; empty where there is none."""
-        try:
-            found = RepositoryReader(self._connection, self._repository, scopes).manifest(fallback_tag(subject))
-        except NotFound:
-            return ()
+        found = self._tagged(subject, scopes)
         return found.manifests if isinstance(found, Index) else ()
 
-    def _list_by_tag(self, artifact: Artifact, subject: Digest, writer: ManifestWriter, scopes: Scopes) -> None:
-        """Put the artifact into the fallback tag's list.
+    def _tagged(self, subject: Digest, scopes: Scopes) -> Manifest | Index | None:
+        try:
+            return RepositoryReader(self._connection, self._repository, scopes).manifest(fallback_tag(subject))
+        except NotFound:
+            return None
 
-        The protocol has no lock: two writers may each overwrite what the other added. So the list is read again after
-        each write, and written again until the artifact is in it.
+    def _that_are_there(self, listed: Sequence[Descriptor], scopes: Scopes) -> list[Descriptor]:
+        """Those whose manifest the registry still has; each once."""
+        unique = list({item.digest: item for item in listed}.values())
+        look = RepositoryReader(self._connection, self._repository, scopes).head_manifest
+        heads = run_all([partial(look, str(item.digest)) for item in unique], Stop())
+        for item, head in zip(unique, heads, strict=True):
+            if head is None:
+                self._tell_gone(item)
+        return [item for item, head in zip(unique, heads, strict=True) if head is not None]
+
+    def _tell_gone(self, descriptor: Descriptor) -> None:
+        _logger.info("referrers: %s@%s is listed and is gone", self._repository, descriptor.digest)
+
+    def _list_by_tag(self, artifact: Artifact, subject: Digest, writer: ManifestWriter, scopes: Scopes) -> None:
+        """Put the artifact into the fallback tag's list; raises RegistryError where the tag is something else.
+
+        The protocol has no lock: two writers may each overwrite what the other added. So the list is read again a
+        moment after each write, and written again until the artifact is in it, with all that anybody added meanwhile.
         """
+        place = f"{self._repository}:{fallback_tag(subject)}"
+        known: dict[Digest, Descriptor] = {}
         for attempt in range(1, _TAG_ATTEMPTS + 1):
-            listed = self._read_tag(subject, scopes)
-            if any(item.digest == artifact.descriptor.digest for item in listed):
+            began = self._connection.transport.clock.now()
+            found = self._tagged(subject, scopes)
+            if isinstance(found, Manifest):
+                raise RegistryError(
+                    f"list {artifact.descriptor.digest} in {place}: the tag is an image and no list of referrers",
+                    hint="the registry has no referrers API, and needs this tag for that",
+                )
+            listed = {item.digest: item for item in (found.manifests if found else ())}
+            known = {**listed, **known}
+            if artifact.descriptor.digest in listed and len(known) == len(listed):
                 return
             if attempt > 1:
-                problem = RegistryError(f"list {artifact.descriptor.digest} under {fallback_tag(subject)}: overwritten")
+                problem = RegistryError(f"list {artifact.descriptor.digest} in {place}: overwritten")
                 self._connection.transport.pause(problem, attempt)
-                listed = self._read_tag(subject, scopes)
-            index = Index.build(media_type=mediatypes.OCI_INDEX, manifests=(*listed, artifact.descriptor))
-            writer.put(index, fallback_tag(subject))
-        if all(item.digest != artifact.descriptor.digest for item in self._read_tag(subject, scopes)):
-            raise RegistryError(
-                f"list {artifact.descriptor.digest} in {self._repository}:{fallback_tag(subject)}: others overwrite it",
-                retryable=True,
-            )
+            known[artifact.descriptor.digest] = artifact.descriptor
+            known = self._put_list(known, found.annotations if found else {}, subject, writer, scopes)
+            self._settle(began)
+        if artifact.descriptor.digest not in {item.digest for item in self._read_tag(subject, scopes)}:
+            message = f"list {artifact.descriptor.digest} in {place}: others overwrite it"
+            raise RegistryError(message, retryable=True)
+
+    def _settle(self, began: float) -> None:
+        """Wait until whoever read the list before our write will have written."""
+        clock = self._connection.transport.clock
+        seconds = max(_SETTLE_SECONDS, _SETTLE_ROUNDS * (clock.now() - began))
+        clock.sleep(seconds * (1 + random.random()))  # noqa: S311
+
+    def _put_list(
+        self,
+        known: Mapping[Digest, Descriptor],
+        annotations: Mapping[str, str],
+        subject: Digest,
+        writer: ManifestWriter,
+        scopes: Scopes,
+    ) -> dict[Digest, Descriptor]:
+        """Write the list, without what is gone where the registry takes no index of that; returns what was written."""
+        build = partial(Index.build, media_type=mediatypes.OCI_INDEX, annotations=annotations)
+        try:
+            writer.put(build(manifests=tuple(known.values())), fallback_tag(subject), waits=0)
+        except (PushRefused, NotFound):
+            there = self._that_are_there(list(known.values()), scopes)
+            if len(there) == len(known):
+                raise
+            writer.put(build(manifests=tuple(there)), fallback_tag(subject))
+            return {item.digest: item for item in there}
+        return dict(known)
 
 
 @dataclass(frozen=True, slots=True)

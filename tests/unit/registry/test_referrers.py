@@ -23,6 +23,7 @@ from tests.support.images import random_image
 from tests.support.registry import DockerRegistry, skopeo
 from tests.support.schemas import check_schema
 from tests.support.scripted import Reply, Seen
+from tests.unit.registry.conftest import make_client
 
 SBOM = "application/spdx+json"
 SIGNATURE = "application/vnd.example.signature"
@@ -136,6 +137,106 @@ def _always_theirs(seen: Seen, reply: Reply, fake: FakeRegistry, theirs: Index, 
     if seen.method == "PUT" and seen.path.endswith(tag):
         fake.add_manifest("a", tag, theirs.raw, theirs.media_type)
     return reply
+
+
+# Lists that are out of date
+
+
+def gone_from(fake: FakeRegistry, repository: str, artifact: Artifact) -> None:
+    del fake.manifests[repository, str(artifact.manifest.digest)]
+
+
+def test_what_is_listed_and_gone_is_neither_found_nor_copied(client: RegistryClient, images: ImageSet) -> None:
+    with run_fake() as fake:
+        source, target = client.referrers(place(fake, "a")), client.referrers(place(fake, "b"))
+        stale, fresh = artifact(images.descriptor, content=b"stale"), artifact(images.descriptor, content=b"fresh")
+        source.push(stale)
+        source.push(fresh)
+        gone_from(fake, "a", stale)
+        assert [item.digest for item in source.find(images.descriptor.digest)] == [fresh.manifest.digest]
+        copied = source.copy_to(target, images.descriptor.digest)
+        assert [item.digest for item in copied] == [fresh.manifest.digest]
+
+
+def test_an_api_that_lists_what_is_gone_stops_no_copy(client: RegistryClient, images: ImageSet) -> None:
+    with run_fake(Behaviour(referrers=True)) as fake:
+        source, target = client.referrers(place(fake, "a")), client.referrers(place(fake, "b"))
+        stale, fresh = artifact(images.descriptor, content=b"stale"), artifact(images.descriptor, content=b"fresh")
+        source.push(stale)
+        source.push(fresh)
+        path = f"/v2/a/manifests/{stale.manifest.digest}"
+        fake.faults.append(Fault(is_request("GET", path), Reply(404), times=9))
+        copied = source.copy_to(target, images.descriptor.digest)
+        assert [item.digest for item in copied] == [fresh.manifest.digest]
+
+
+def test_docker_registry_takes_a_new_artifact_where_a_listed_one_is_gone(
+    registry: DockerRegistry, name: str, client: RegistryClient, images: ImageSet
+) -> None:
+    """It refuses an index of which a manifest is missing."""
+    where = place(registry, name)
+    referrers = client.referrers(where)
+    stale, fresh = artifact(images.descriptor, content=b"stale"), artifact(images.descriptor, content=b"fresh")
+    client.push(images, [Reference(where, "1")])
+    referrers.push(stale)
+    skopeo("delete", "--tls-verify=false", f"docker://{where}@{stale.manifest.digest}")
+    assert referrers.find(images.descriptor.digest) == ()
+    referrers.push(fresh)
+    assert [item.digest for item in referrers.find(images.descriptor.digest)] == [fresh.manifest.digest]
+    raw = skopeo("inspect", "--raw", "--tls-verify=false", f"docker://{where}:{fallback_tag(images.descriptor.digest)}")
+    assert [item["digest"] for item in json.loads(raw)["manifests"]] == [str(fresh.manifest.digest)]
+
+
+def test_a_tag_that_is_an_image_is_not_overwritten(client: RegistryClient, images: ImageSet) -> None:
+    with run_fake() as fake:
+        other = random_image(9)
+        tag = fallback_tag(images.descriptor.digest)
+        fake.add_manifest("a", tag, other.manifest.raw, other.manifest.media_type)
+        referrers = client.referrers(place(fake, "a"))
+        assert referrers.find(images.descriptor.digest) == ()
+        with pytest.raises(RegistryError, match="the tag is an image and no list of referrers"):
+            referrers.push(artifact(images.descriptor))
+        assert fake.manifests["a", tag][1] == other.manifest.raw
+
+
+def test_a_list_keeps_its_annotations_and_lists_nothing_twice(client: RegistryClient, images: ImageSet) -> None:
+    with run_fake() as fake:
+        tag = fallback_tag(images.descriptor.digest)
+        first = artifact(images.descriptor, content=b"first")
+        referrers = client.referrers(place(fake, "a"))
+        referrers.push(first)
+        twice = Index.build(
+            media_type=mediatypes.OCI_INDEX, manifests=(first.descriptor, first.descriptor), annotations={"by": "hand"}
+        )
+        fake.add_manifest("a", tag, twice.raw, twice.media_type)
+        assert len(referrers.find(images.descriptor.digest)) == 1
+        referrers.push(artifact(images.descriptor, content=b"second"))
+        written = Index.from_bytes(fake.manifests["a", tag][1])
+        assert (len(written.manifests), written.annotations) == (2, {"by": "hand"})
+
+
+def test_two_writers_at_once_are_both_listed_in_the_end(client: RegistryClient, images: ImageSet) -> None:
+    """The other one reads before our write, and writes after it: what we added is gone, and is added again."""
+    tag = fallback_tag(images.descriptor.digest)
+    with run_fake() as fake:
+        ours, theirs = (artifact(images.descriptor, content=word) for word in (b"ours", b"theirs"))
+        other = make_client().referrers(place(fake, "a"))
+        handled = fake.respond
+        late = Index.build(media_type=mediatypes.OCI_INDEX, manifests=(theirs.descriptor,))
+        rounds = iter(range(9))
+
+        def respond(seen: Seen) -> Reply:
+            reply = handled(seen)
+            if seen.method == "PUT" and seen.path.endswith(tag) and next(rounds) == 0:
+                fake.add_manifest("a", str(theirs.manifest.digest), theirs.manifest.raw, theirs.manifest.media_type)
+                fake.add_manifest("a", tag, late.raw, late.media_type)
+            return reply
+
+        assert fake.server is not None
+        fake.server.respond = respond
+        client.referrers(place(fake, "a")).push(ours)
+        found = {item.digest for item in other.find(images.descriptor.digest)}
+        assert found == {ours.manifest.digest, theirs.manifest.digest}
 
 
 def test_pages_of_a_long_list_are_followed(client: RegistryClient, images: ImageSet) -> None:

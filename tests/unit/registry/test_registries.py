@@ -214,6 +214,19 @@ def test_a_lost_answer_of_a_registry_whose_tags_do_not_move(fake: FakeRegistry, 
     assert "choose a new tag" in str(caught.value.hint)
 
 
+@pytest.mark.parametrize("status", [400, 404])
+def test_a_blob_that_the_registry_does_not_see_yet_is_waited_for(status: int, fake: FakeRegistry) -> None:
+    reporter = RecordingReporter()
+    body = json.dumps({"errors": [{"code": "MANIFEST_BLOB_UNKNOWN", "message": "blob unknown to registry"}]}).encode()
+    fake.faults.append(Fault(is_request("PUT", "/manifests/"), Reply(status, body), times=2))
+    push(make_client(reporter=reporter), fake, random_image(1))
+    assert sum("blob unknown" in notice for notice in reporter.notices) == 2
+    fake.faults.append(Fault(is_request("PUT", "/manifests/"), Reply(status, body), times=9))
+    with pytest.raises(RegistryError, match="blob unknown to registry"):
+        push(make_client(), fake, random_image(2))
+    assert fake.faults[-1].times == 5, "it was asked four times"
+
+
 def test_a_token_that_ends_in_the_middle_is_renewed() -> None:
     numbers = iter(range(1000))
 
