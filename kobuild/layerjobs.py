@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -13,6 +13,7 @@ from kobuild.image.blobs import BlobSource
 from kobuild.layers.plan import LayerPlan, LayerResult
 from kobuild.lock import LockedArtifact
 from kobuild.oci.digest import Digest
+from kobuild.oci.mediatypes import Compression
 from kobuild.oci.platforms import Platform
 from kobuild.recipes import OpenTree, find_blob, find_record, fit
 from kobuild.sharing import SharedLayers
@@ -128,6 +129,15 @@ class LayerJob:
                 raise
             follower.finished(result.digest)
         return result
+
+
+def look_at_landing(workshop: Workshop, artifact: LockedArtifact, plan: LayerPlan) -> tuple[str, ...]:
+    """Where the archive's entries may meet a base, as a layer's record has it; nothing is compressed or kept.
+
+    Raises what making the layer raises.
+    """
+    plain = replace(plan, compression=Compression.NONE, prioritized=())
+    return _make(workshop, artifact, plain, HashingWriter(None)).landing
 
 
 def _make(workshop: Workshop, artifact: LockedArtifact, plan: LayerPlan, sink: Writable) -> LayerResult:

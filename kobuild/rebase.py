@@ -16,6 +16,7 @@ from kobuild.image.image import ImageSet
 from kobuild.image.mutate import alike
 from kobuild.image.store import ImageStore
 from kobuild.lock import Lock, LockedBase
+from kobuild.placing import require_same_places
 from kobuild.proof import assemble, prove
 from kobuild.workshop import Workshop
 
@@ -41,7 +42,8 @@ def find_new_base(workshop: Workshop, lock: Lock) -> LockedBase | None:
 def rebase(workshop: Workshop, lock: Lock, store: ImageStore, new_base: LockedBase) -> Rebased:
     """The image of `store`, which was built from `lock`, on `new_base`; nothing is written or pushed.
 
-    Raises BaseError where the image is not exactly what the lock and the settings make of the locked base.
+    Raises BaseError where the image is not exactly what the lock and the settings make of the locked base, or where a
+    tool layer would be made differently for the new one.
     """
     platforms = workshop.settings.image.platforms
     built = prove(workshop, lock, store, platforms)
@@ -49,6 +51,8 @@ def rebase(workshop: Workshop, lock: Lock, store: ImageStore, new_base: LockedBa
     inherited = inherit_from_base(workshop, new_lock)
     loaded = [load_base(new_base, platform, workshop.open_store, workshop.cache) for platform in platforms]
     bases = alike(loaded, inherited.carried)
+    for base, item in zip(bases, built, strict=True):
+        require_same_places(workshop, lock, item, base)
     images = [
         assemble(workshop, new_lock, base, item, epoch=workshop.source_date_epoch)
         for base, item in zip(bases, built, strict=True)
