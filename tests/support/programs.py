@@ -17,3 +17,11 @@ def require_program(name: str) -> str:
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+def optional_program(name: str) -> str:
+    """The path of a program that is tried where somebody has it; elsewhere, and in CI too, the test skips."""
+    found = shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is not installed, and is not asked for")
+    return found

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
+import tarfile
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +17,12 @@ import pytest
 from kobuild.image.blobs import Layer
 from kobuild.image.image import ImageSet
 from kobuild.image.mutate import gather
+from kobuild.oci.mediatypes import Family
 from kobuild.oci.reference import Reference
 from kobuild.registry import AnonymousKeychain, RegistryClient, RegistrySource
 from tests.support.certificates import Authority
-from tests.support.images import ARM64, make_image, make_layer, make_tar
-from tests.support.programs import require_program
+from tests.support.images import AMD64, ARM64, make_image, make_layer, make_tar, random_image
+from tests.support.programs import optional_program, require_program
 from tests.support.registry import PASSWORD, USERNAME, DockerRegistry, skopeo
 from tests.unit.registry.conftest import make_client
 from tests.unit.registry.test_login import logged_in
@@ -88,6 +92,54 @@ def test_buildah_and_podman_pull_what_was_pushed(program: str, place: Place, nam
         storage = (f"--root={folder}/root", f"--runroot={folder}/run", "--storage-driver=vfs")
         image_id = run(program, *storage, *pull).strip()
     assert image_id.removeprefix("sha256:") == images.images[0].config.digest.hex
+
+
+@pytest.fixture
+def crane(tmp_path: Path, authority: Authority) -> Callable[..., bytes]:
+    """Runs crane, with the tests' authority and a folder of its own for logins."""
+    program = optional_program("crane")
+    environ = {**os.environ, "SSL_CERT_FILE": str(authority.certificate), "DOCKER_CONFIG": str(tmp_path / "crane")}
+
+    def run_crane(*words: object) -> bytes:
+        command = [program, *map(str, words)]
+        done = subprocess.run(command, env=environ, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run_crane
+
+
+# crane refuses a token server on loopback ("realm host is a private or link-local address"), so not that registry.
+@pytest.mark.parametrize("place", [kind for kind in KINDS if kind != "token_registry"], indirect=True)
+def test_crane_reads_what_was_pushed(place: Place, name: str, crane: Callable[..., bytes]) -> None:
+    images = build(place, name)
+    targets = [place.reference(name, tag) for tag in ("1", "latest")]
+    place.client.push(images, targets)
+    if place.credentials:
+        crane("auth", "login", place.registry.host, "-u", USERNAME, "-p", PASSWORD)
+    target = targets[0]
+    assert crane("manifest", target).strip() == images.root.raw
+    assert crane("digest", target).decode().strip() == str(images.root.digest)
+    assert set(crane("ls", target.repository).decode().split()) == {"1", "latest"}
+    for image in images.images:
+        one = f"--platform={image.platform}"
+        assert crane("digest", one, target).decode().strip() == str(image.manifest.digest)
+        assert crane("config", one, target).strip() == image.config.raw
+        with tarfile.open(fileobj=io.BytesIO(crane("export", one, target, "-"))) as archive:
+            assert {"etc/os-release", f"opt/{image.platform.architecture}"} <= set(archive.getnames())
+    # Every layer of every platform is read, unpacked, and held against its digest, size and diff ID.
+    crane("validate", "--remote", target)
+
+
+@pytest.mark.parametrize("family", Family)
+def test_crane_finds_both_families_valid(
+    family: Family, registry: DockerRegistry, name: str, crane: Callable[..., bytes]
+) -> None:
+    target = Reference.parse(f"{registry.host}/{name}:1")
+    images = [random_image(number, family=family, platform=item) for number, item in enumerate((AMD64, ARM64))]
+    make_client().push(gather(images), [target])
+    crane("validate", "--remote", target)
+    assert json.loads(crane("manifest", target))["mediaType"] == family.index
 
 
 def run(program: str, *arguments: str) -> str:
