@@ -16,7 +16,7 @@ from kobuild.explain.markdown import code, plain, table
 from kobuild.explain.outdated import GO_PAGE
 from kobuild.explain.subjects import Subject, image_subject
 from kobuild.image.image import Image
-from kobuild.lock import LockedTool
+from kobuild.lock import SIGNATURES, LockedTool
 from kobuild.oci.digest import Digest
 from kobuild.oci.reference import Reference
 from kobuild.report import format_size
@@ -130,8 +130,16 @@ def lock_markdown(workshop: Workshop, resolution: Resolution) -> str:
 
 
 def _about(workshop: Workshop, tool: LockedTool | None) -> str:
+    """The release's page, and how all its files were proven to be the publisher's."""
     if tool is None:
         return ""
+    kinds = {proof.partition(":")[0] for file in tool.artifacts.values() for proof in file.proofs} & SIGNATURES
+    is_signed = all(file.is_signed for file in tool.artifacts.values())
+    proven = f"signed ({', '.join(sorted(kinds))})" if kinds and is_signed else ""
+    return ", ".join(filter(None, (_page(workshop, tool), proven)))
+
+
+def _page(workshop: Workshop, tool: LockedTool) -> str:
     kind, _, argument = tool.source.partition(":")
     if kind == "github":
         page = f"{github_server(workshop.sources)}/{argument}/releases/tag/{quote(tool.tag, safe='')}"

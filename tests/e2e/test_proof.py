@@ -76,6 +76,9 @@ def test_a_lock_without_proof_is_not_built(project: Kobuild, upstream: Upstream)
         assert words in done.err
     project.ok("build")  # looks for it again
     project.ok("build", "--frozen")
+    lock.unlink()
+    assert "[release](" in (told := project.ok("resolve", "--markdown").out)
+    assert "), signed (minisign) |" in told
     publish(upstream, minisig=signer.sign(b"an older archive"))
     done = project.run("resolve", "--prove")
     assert done.code == 1
