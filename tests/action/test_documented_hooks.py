@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import pytest
 import yaml
 
 from tests.action.conftest import ROOT, write_project
+from tests.action.test_workflows import check_schema
 from tests.support.commandline import Kobuild
+from tests.support.programs import require_program
 
 GUIDE = ROOT / "docs" / "action.md"
 
@@ -75,6 +78,37 @@ def test_renovate_finds_exact_pins_and_the_base(managers: list[dict[str, Any]]) 
     real = (ROOT / "examples" / "cloud-run" / "kobuild.toml").read_text()
     assert matches(base, real) == [("gcr.io/google.com/cloudsdktool/cloud-sdk", "alpine")]
     assert matches(base, (ROOT / "kobuild.toml").read_text()) == []
+
+
+NODE = """
+const [expression, text] = JSON.parse(require("fs").readFileSync(0, "utf8"));
+const found = [...text.matchAll(new RegExp(expression, "g"))];
+console.log(JSON.stringify(found.map((match) => [match.groups.depName, match.groups.currentValue])));
+"""
+
+
+def test_renovates_own_engine_finds_the_same(managers: list[dict[str, Any]]) -> None:
+    node = require_program("node")
+    texts = [SETTINGS, *(path.read_text() for path in [*ROOT.glob("examples/*/kobuild.toml"), ROOT / "kobuild.toml"])]
+    for manager in managers:
+        for text in texts:
+            given = json.dumps([manager["matchStrings"][0], text])
+            done = subprocess.run([node, "-e", NODE], input=given, capture_output=True, text=True, check=True)
+            assert [tuple(pair) for pair in json.loads(done.stdout)] == matches(manager, text)
+
+
+def test_the_configuration_fits_renovates_schema(managers: list[dict[str, Any]], tmp_path: Path) -> None:
+    path = tmp_path / "renovate.json"
+    path.write_text(json.dumps({"customManagers": managers}))
+    assert check_schema("vendor.renovate", path) == 0
+
+
+def test_renovate_finds_the_base_that_init_writes(managers: list[dict[str, Any]], tmp_path: Path) -> None:
+    tools, base = managers
+    Kobuild(tmp_path, tmp_path / "cache").ok("init", "--base", "debian:12")
+    text = (tmp_path / "kobuild.toml").read_text()
+    assert matches(base, text) == [("debian", "12")]
+    assert matches(tools, text) == []
 
 
 def test_renovate_has_no_look_around_that_re2_lacks(managers: list[dict[str, Any]]) -> None:

@@ -18,6 +18,7 @@ from tests.support.programs import require_program
 
 WORKFLOWS = sorted([*(ROOT / ".github" / "workflows").glob("*.yml"), *(ROOT / "examples" / "workflows").glob("*.yml")])
 ACTION = ROOT / "action.yml"
+DEPENDABOT = ROOT / ".github" / "dependabot.yml"
 
 
 def check(*words: str | Path, environ: dict[str, str] | None = None, cwd: Path | None = None) -> None:
@@ -37,13 +38,14 @@ def check_schema(name: str, *paths: Path) -> int:
 def test_they_fit_their_schemas() -> None:
     assert check_schema("vendor.github-workflows", *WORKFLOWS) == 0
     assert check_schema("vendor.github-actions", ACTION) == 0
+    assert check_schema("vendor.dependabot", DEPENDABOT) == 0
     assert check_schema("vendor.github-actions", WORKFLOWS[0]) == 1
 
 
 def test_zizmor_finds_nothing() -> None:
     # Only what needs GitHub's own answers is left out.
     config = ROOT / ".github" / "zizmor.yml"
-    check("zizmor", "--offline", "--no-progress", "--config", config, ACTION, *WORKFLOWS)
+    check("zizmor", "--offline", "--no-progress", "--config", config, ACTION, DEPENDABOT, *WORKFLOWS)
 
 
 @pytest.fixture(scope="module")
@@ -119,3 +121,47 @@ def test_every_example_is_in_the_guide() -> None:
     guide = (ROOT / "docs" / "action.md").read_text()
     for path in (ROOT / "examples" / "workflows").glob("*.yml"):
         assert f"../examples/workflows/{path.name}" in guide
+
+
+def jobs_of(name: str) -> dict[str, Any]:
+    jobs: dict[str, Any] = yaml.safe_load((ROOT / ".github" / "workflows" / f"{name}.yml").read_text())["jobs"]
+    return jobs
+
+
+def test_the_action_is_tried_on_linux_and_macos_of_both_kinds() -> None:
+    jobs = jobs_of("ci")
+    assert {"ubuntu-24.04", "ubuntu-24.04-arm", "macos-15", "macos-15-intel"} <= set(
+        jobs["action"]["strategy"]["matrix"]["os"]
+    )
+    assert [step for step in jobs["action"]["steps"] if step.get("uses") == "./"]
+    assert set(jobs["all-green"]["needs"]) == set(jobs) - {"all-green"}, "no job goes unnoticed"
+
+
+def test_the_tests_run_on_every_supported_python_and_every_platform() -> None:
+    matrix = jobs_of("ci")["tests"]["strategy"]["matrix"]
+    supported = re.findall(r"Python :: (3\.\d+)\"", (ROOT / "pyproject.toml").read_text())
+    assert matrix["python"] == supported
+    systems = {*matrix["os"], *(item["os"] for item in matrix["include"])}
+    assert {re.sub(r"-\d[\d.]*", "", system) for system in systems} == {"ubuntu", "ubuntu-arm", "macos", "macos-intel"}
+
+
+def test_every_example_is_built_each_night() -> None:
+    (job,) = jobs_of("nightly").values()
+    examples = {str(path.relative_to(ROOT)) for path in ROOT.glob("examples/*/kobuild.toml")}
+    assert set(job["strategy"]["matrix"]["file"]) == {"kobuild.toml", *examples}
+    assert [step["with"]["command"] for step in job["steps"][1:]] == ["resolve", "build", "verify"]
+
+
+def test_a_release_is_checked_attested_and_published_before_its_tag_moves() -> None:
+    jobs = jobs_of("release")
+    assert (jobs["publish"]["needs"], jobs["move-major"]["needs"]) == ("build", "publish")
+    assert any(".ci/run" in step.get("run", "") for step in jobs["build"]["steps"])
+    used = [step.get("uses", "").partition("@")[0] for step in jobs["publish"]["steps"]]
+    assert used == ["actions/download-artifact", "actions/attest-build-provenance", "pypa/gh-action-pypi-publish"]
+
+
+def test_the_action_goes_by_one_name() -> None:
+    """Whoever takes the project elsewhere changes that name, and nothing is left behind."""
+    places = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *WORKFLOWS, *ROOT.glob("kobuild/resources/init/*")]
+    named = {match for path in places for match in re.findall(r"uses: ([\w./-]*kobuild[\w./@-]*)", path.read_text())}
+    assert named == {"kobuild/kobuild@v1"}
