@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kobuild.errors import SignatureError
 from kobuild.signatures.libraries import SIGN_EXTRA, missing_library
+from kobuild.signatures.words import printable
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
@@ -49,7 +50,12 @@ class Signer:
     """
 
     def allows(self, identity: str) -> bool:
-        """Whether an identity is one that may sign; GitHub takes owners and repositories in any case."""
+        """Whether an identity is one that may sign; GitHub takes owners and repositories in any case.
+
+        What cannot stand in a lock as it is may not: it would be somebody else there.
+        """
+        if identity != printable(identity):
+            return False
         pattern = ".*".join(re.escape(part) for part in self.identity.split("*"))
         return re.fullmatch(pattern, identity, re.IGNORECASE if self.repository else 0) is not None
 
@@ -233,4 +239,4 @@ def _refused(place: str, error: Exception) -> SignatureError:
 
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:300]
+    return printable(lines[0])

@@ -18,6 +18,7 @@ from kobuild.errors import DigestMismatch, FetchError, MissingProof, SignatureEr
 from kobuild.settings.model import ToolSettings
 from kobuild.signatures import cosign, keyless, minisign, rekor
 from kobuild.signatures.subject import Buffer, Subject, mapped, subject_of_bytes
+from kobuild.signatures.words import printable
 from kobuild.sources.attestations import find_provenance, verify_any
 from kobuild.sources.checksums import MAX_CHECKSUMS_BYTES, find_sum
 from kobuild.sources.download import open_artifact
@@ -150,7 +151,7 @@ class _Job:
                 actual=f"sha256:{self._sha256}",
                 hint="the file or its checksums were replaced; ask the publisher before you use it",
             )
-        self.proofs.add(f"checksums:{file.name}")
+        self.proofs.add(f"checksums:{printable(file.name) or 'unnamed'}")
         return data
 
     # Signature files
@@ -188,7 +189,7 @@ class _Job:
         for found in self._find(MINISIGN_SUFFIXES, minisign.MAX_SIGNATURE_BYTES):
             signature = minisign.parse_signature(found.data, found.place)
             key = minisign.verify(signature, keys, found.subject, found.place)
-            name = signature.signed_name.rpartition("/")[2]
+            name = printable(signature.signed_name.rpartition("/")[2])
             if name and name != found.subject.name:
                 self._context.reporter.warning(f"{found.place}: {found.subject.name} was signed under the name {name}")
             self.proofs.add(f"minisign:{key.key_id}")

@@ -184,6 +184,8 @@ def test_a_whole_clients_configuration_will_do(sigstore: Sigstore, tmp_path: Pat
         ("a.b", "aXb", False),
         ("a*c", "a\nc", False),
         ("a*", "A", False),
+        ("a*", "a\x1b[2J", False),
+        ("a*", "a" * 301, False),
     ],
 )
 def test_identities_with_stars(pattern: str, identity: str, is_allowed: bool) -> None:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -309,6 +310,15 @@ def test_signatures_of_checksums_by_address(upstream: Upstream, context: SourceC
     other = dataclasses.replace(tool, minisign_keys=(MinisignSigner(b"another1").public,))
     with pytest.raises(SignatureError, match=r"^SUMS\.txt\.minisig: signed with the key"):
         prove(other, context)
+
+
+@pytest.mark.parametrize(("path", "name"), [("/sums/a%0Ab%1B.txt", "a?b?.txt"), ("/sums/", "unnamed")])
+def test_names_from_outside_are_fit_for_the_lock(
+    upstream: Upstream, context: SourceContext, path: str, name: str
+) -> None:
+    upstream.add_file(unquote(path), f"{SHA256}  tool.tar.gz\n".encode())
+    tool = by_address(upstream, checksums=upstream.url + path, require="checksum")
+    assert prove(tool, context) == (f"checksums:{name}",)
 
 
 def test_a_missing_library_is_named(
