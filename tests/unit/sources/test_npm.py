@@ -200,7 +200,9 @@ def test_a_project_s_own_npmrc_gets_no_secret_of_ours(upstream: Upstream, alone:
     secrets = {"GITHUB_TOKEN": "a-planted-token", "KOBUILD_LAYER_CACHE_KEY": "a-planted-key"}
     context = replace(context, environ={**context.environ, **secrets, "NPM_TOKEN": "npm-s-own"})
     host = upstream.url.partition(":")[2]
-    (context.folder / ".npmrc").write_text(f"{host}/npm/:_authToken=${{GITHUB_TOKEN}}${{KOBUILD_LAYER_CACHE_KEY}}${{NPM_TOKEN}}\n")
+    (context.folder / ".npmrc").write_text(
+        f"{host}/npm/:_authToken=${{GITHUB_TOKEN}}${{KOBUILD_LAYER_CACHE_KEY}}${{NPM_TOKEN}}\n"
+    )
     tool = ToolSettings("tool", SourceSpec("npm", "tool"), "==1.0.0")
     open_source(tool, context).resolve(tool, (AMD64,))
     seen = [str(request.headers.get("authorization")) for request in upstream.logged("/npm/")]
