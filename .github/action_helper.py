@@ -56,7 +56,7 @@ class Inputs:
         inputs = cls({name.removeprefix(PREFIX).lower().replace("_", "-"): value for name, value in given.items()})
         if inputs.command not in COMMANDS:
             raise InputError(f"input command: expected one of {', '.join(COMMANDS)}, got {inputs.command!r}")
-        for name in ("locked", "check", "by-digest", "cache"):
+        for name in ("locked", "check", "by-digest", "pushed", "cache"):
             inputs.flag(name)
         if bool(inputs.get("username")) != bool(inputs.get("password")):
             raise InputError("inputs username and password: one of them is missing")
@@ -95,8 +95,9 @@ def session_arguments(command: str, inputs: Inputs, folder: Path, pushed: str = 
     result = ["--json", f"--directory={folder}"]
     if command == "matrix":
         since = [f"--since={inputs.get('since')}"] if inputs.get("since") else []
-        runners = inputs.each("runners", "--runner")
-        return [*result, *since, *runners, "--", *lines(inputs.get("file", "kobuild.toml"))]
+        pushed = ["--pushed"] if inputs.flag("pushed") else []
+        options = [*since, *pushed, *_layer_cache(inputs), *inputs.each("runners", "--runner")]
+        return [*result, *options, "--", *lines(inputs.get("file", "kobuild.toml"))]
     result.append(f"--file={inputs.get('file', 'kobuild.toml')}")
     if command == "index":
         return [*result, *_destinations(inputs), "--", *lines(inputs.get("digests"))]
@@ -108,10 +109,14 @@ def session_arguments(command: str, inputs: Inputs, folder: Path, pushed: str = 
     result += ["--locked"] if inputs.flag("locked") else []
     if command == "resolve":
         return [*result, *_resolve_options(inputs)]
-    result += [f"--layer-cache={inputs.get('layer-cache')}"] if inputs.get("layer-cache") else []
+    result += _layer_cache(inputs)
     if command == "build":
         return [*result, f"--output={inputs.get('output')}"] if inputs.get("output") else result
     return [*result, *_destinations(inputs), *(["--by-digest"] if inputs.flag("by-digest") else [])]
+
+
+def _layer_cache(inputs: Inputs) -> list[str]:
+    return [f"--layer-cache={inputs.get('layer-cache')}"] if inputs.get("layer-cache") else []
 
 
 def _destinations(inputs: Inputs) -> list[str]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kobuild.commands.output import print_json
-from kobuild.commands.shared import enter_folder, tell
+from kobuild.commands.shared import open_cache, tell
 from kobuild.errors import KobuildError
 from kobuild.fleet.inputs import input_paths
 from kobuild.fleet.jobs import FleetImage, find_images, job_lines, make_matrix
@@ -21,9 +22,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "patterns", nargs="*", metavar="PATTERN", help="settings files, such as 'images/*.toml' (default: --file)"
     )
-    parser.add_argument(
+    news = parser.add_mutually_exclusive_group()
+    news.add_argument(
         "--since", default="", metavar="REV", help="leave out images whose inputs are as they were in this git revision"
     )
+    news.add_argument(
+        "--pushed", action="store_true", help="leave out images whose targets hold what settings and lock make"
+    )
+    parser.add_argument("--layer-cache", metavar="REPOSITORY", help="with --pushed: where layers are known")
     parser.add_argument(
         "--runner",
         action="append",
@@ -46,14 +52,18 @@ def _parse_runner(text: str) -> tuple[Platform, str]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Find the images, leave out those without news, and print the jobs."""
-    enter_folder(arguments)
+    cache = open_cache(arguments)
     images = find_images(arguments.patterns or [arguments.file])
-    reasons = _reasons(arguments, images)
+    if arguments.pushed:
+        # Here, not above: without it no network is asked, and nobody pays for the import.
+        from kobuild.commands.staleness import find_stale  # noqa: PLC0415
+
+        reasons = find_stale(arguments, images, cache)
+    else:
+        reasons = _since(arguments, images)
     chosen = [image for image in images if image.file in reasons]
     matrix = make_matrix(chosen, dict(arguments.runner))
-    if chosen:
-        tell(arguments, format_table(("image", "file", "platforms", "because of"), list(job_lines(chosen, reasons))))
-    tell(arguments, f"{len(chosen)} of {len(images)} images, {len(matrix['include'])} jobs")
+    _tell(arguments, images, chosen, reasons)
     if arguments.json:
         print_json({**matrix, "changed": reasons})
     else:
@@ -61,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _reasons(arguments: argparse.Namespace, images: tuple[FleetImage, ...]) -> dict[str, str]:
+def _since(arguments: argparse.Namespace, images: Sequence[FleetImage]) -> dict[str, str]:
     """Why each image is made, by its file; those that are not made are left out."""
     if not arguments.since:
         return dict.fromkeys((image.file for image in images), "")
@@ -72,3 +82,15 @@ def _reasons(arguments: argparse.Namespace, images: tuple[FleetImage, ...]) -> d
         return dict.fromkeys((image.file for image in images), why_all)
     found = {image.file: since.reason(input_paths(image.settings)) for image in images}
     return {file: reason for file, reason in found.items() if reason is not None}
+
+
+def _tell(
+    arguments: argparse.Namespace,
+    images: Sequence[FleetImage],
+    chosen: Sequence[FleetImage],
+    reasons: Mapping[str, str],
+) -> None:
+    if chosen:
+        tell(arguments, format_table(("image", "file", "platforms", "because of"), list(job_lines(chosen, reasons))))
+    jobs = sum(len(image.settings.image.platforms) for image in chosen)
+    tell(arguments, f"{len(chosen)} of {len(images)} images, {jobs} jobs")

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from kobuild.errors import ProgramError, UsageError
+from kobuild.sources.programs import run
+
+if TYPE_CHECKING:
+    import subprocess
 
 _NOTHING: Final = re.compile(r"0{40}|0{64}")
 """What GitHub's `before` is for the first push of a branch (`github.event.before`)."""
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_PATIENCE_SECONDS: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,16 +112,7 @@ def _git(folder: Path, *words: str) -> str | None:
 def _run(folder: Path, words: Sequence[str]) -> subprocess.CompletedProcess[str]:
     environ = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
     try:
-        return subprocess.run(
-            ["git", *words],
-            cwd=folder,
-            env=environ,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-            encoding="utf-8",
-            errors="surrogateescape",
-            timeout=_PATIENCE_SECONDS,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ProgramError(f"git {words[0]}: {error}", hint="--since needs git on PATH") from error
+        return run(["git", *words], folder=folder, environ=environ, errors="surrogateescape")
+    except ProgramError as error:
+        error.hint = "--since needs git on PATH"
+        raise

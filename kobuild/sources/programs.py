@@ -25,10 +25,12 @@ _OURS: Final = (
 would send it anywhere. So are all names that begin with `KOBUILD_`: passwords and keys are among them."""
 
 
-def run(command: Sequence[str], *, folder: Path, environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+def run(
+    command: Sequence[str], *, folder: Path, environ: Mapping[str, str], errors: str = "replace"
+) -> subprocess.CompletedProcess[str]:
     """Run a program to its end, whatever its exit code; raises ProgramError when it cannot be run or does not end.
 
-    It does not see the secrets that are kobuild's own.
+    It does not see the secrets that are kobuild's own. `errors` says what becomes of bytes that are not UTF-8.
     """
     _logger.debug("run %s", hide_secrets(" ".join(command)))
     try:
@@ -40,7 +42,7 @@ def run(command: Sequence[str], *, folder: Path, environ: Mapping[str, str]) -> 
             capture_output=True,
             check=False,
             encoding="utf-8",
-            errors="replace",
+            errors=errors,
             timeout=_PATIENCE_SECONDS,
         )
     except subprocess.TimeoutExpired as error:

@@ -14,12 +14,11 @@ from kobuild.oci.reference import Reference
 from kobuild.registry import AnonymousKeychain, RegistryClient
 from kobuild.transport import Transport
 from tests.action.conftest import ROOT, python
-from tests.support.checkouts import commit, git, write
+from tests.support.checkouts import write
 from tests.support.registry import DockerRegistry
 from tests.support.runner import Runner
 from tests.support.workflow import Workflow
 
-ZEROS = "0" * 40
 KEY = "a key that nobody could guess"
 
 
@@ -36,7 +35,6 @@ def checkout(tmp_path: Path, registry: DockerRegistry) -> Path:
     """Two images whose names begin alike, of three platforms together, with their locks."""
     folder = tmp_path / "checkout"
     folder.mkdir()
-    git(folder, "init", "-q", "-b", "main")
     platforms = {"go": '["linux/amd64", "linux/arm64"]', "go-tools": '["linux/amd64"]'}
     for name, listed in platforms.items():
         write(folder, {f"images/{name}.toml": settings(registry.host, name, listed)})
@@ -44,11 +42,10 @@ def checkout(tmp_path: Path, registry: DockerRegistry) -> Path:
     write(folder, {"shared.txt": "shared"})
     for name in platforms:
         assert cli.main(["resolve", "-q", "-f", str(folder / "images" / f"{name}.toml")]) == 0
-    commit(folder)
     return folder
 
 
-def run_workflow(folder: Path, checkout: Path, host: str, environment: Path, before: str) -> Workflow:
+def run_workflow(folder: Path, checkout: Path, host: str, environment: Path) -> Workflow:
     """Run the example as a push to main does, the registry's name being all that is changed in it."""
 
     def new_runner(place: Path) -> Runner:
@@ -59,7 +56,7 @@ def run_workflow(folder: Path, checkout: Path, host: str, environment: Path, bef
 
     text = (ROOT / "examples" / "workflows" / "fleet.yml").read_text().replace("ghcr.io/", f"{host}/")
     contexts = {
-        "github": {"event": {"before": before}, "repository": "team/images"},
+        "github": {"repository": "team/images"},
         "secrets": {"KOBUILD_LAYER_CACHE_KEY": KEY},
     }
     workflow = Workflow(yaml.safe_load(text), folder, new_runner, contexts)
@@ -76,7 +73,7 @@ def test_the_documented_flow(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.delenv("KOBUILD_CACHE_DIR")
-    first = run_workflow(tmp_path / "first", checkout, registry.host, environment, ZEROS)
+    first = run_workflow(tmp_path / "first", checkout, registry.host, environment)
 
     jobs = [(job, part.get("name"), part.get("platform")) for job, part, _ in first.ran]
     assert jobs == [
@@ -106,9 +103,12 @@ def test_the_documented_flow(
         assert json.loads(capsys.readouterr().out)["digest"] == ran.outputs["digest"]
     transport.close()
 
-    before = git(checkout, "rev-parse", "HEAD")
-    write(checkout, {"README.md": "words"})
-    commit(checkout)
-    quiet = run_workflow(tmp_path / "quiet", checkout, registry.host, environment, before)
+    write(checkout, {"README.md": "words", "images/go-tools-amd64.txt": "another"})
+    assert cli.main(["resolve", "-q", "-f", str(checkout / "images" / "go-tools.toml")]) == 0
+    later = run_workflow(tmp_path / "later", checkout, registry.host, environment)
+    assert [(job, part.get("name")) for job, part, _ in later.ran] == [
+        *[("plan", None), ("push", "go-tools"), ("index", "go-tools")]
+    ]
+    quiet = run_workflow(tmp_path / "quiet", checkout, registry.host, environment)
     assert [job for job, *_ in quiet.ran] == ["plan"]
     assert quiet.outputs["plan"]["changed"] == "false"

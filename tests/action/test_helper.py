@@ -76,6 +76,9 @@ def test_each_command_gets_what_it_knows(helper: ModuleType) -> None:
         *("--json", "--directory=/work space", "--since=origin/main", "--runner=linux/arm64=x"),
         *("--", "a/*.toml", "b.toml"),
     ]
+    assert arguments(helper, command="matrix", pushed="true", layer_cache="ghcr.io/a/layers")[2:] == [
+        *("--pushed", "--layer-cache=ghcr.io/a/layers", "--", "kobuild.toml")
+    ]
 
 
 @pytest.mark.parametrize("text", ["rm -rf /", "$(id)", "build; id", "--help", "\n::set-output name=x::y"])
