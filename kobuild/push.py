@@ -57,10 +57,16 @@ def push_by_digest(
 
 
 def push(
-    workshop: Workshop, build: Build, targets: Sequence[Reference], ahead: AheadUploads | None = None
+    workshop: Workshop,
+    build: Build,
+    targets: Sequence[Reference],
+    ahead: AheadUploads | None = None,
+    *,
+    move_tags: bool = True,
 ) -> PushResult:
     """Push the images: layers from the cache, the base's from where they are; manifests last, tags at the very end.
 
-    `ahead` has a head start for some of the layers.
+    `ahead` has a head start for some of the layers. With `move_tags` off, a tag that points at another image raises
+    PushRefused before anything is sent to its repository.
     """
-    return workshop.registry.push(build.images, targets, workshop.reporter, ahead=ahead)
+    return workshop.registry.push(build.images, targets, workshop.reporter, ahead=ahead, move_tags=move_tags)

@@ -43,6 +43,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="push each platform's image alone and under its digest, into the first target's repository, for `index`",
     )
+    parser.add_argument(
+        "--keep-tags", action="store_true", help="fail, and send nothing, where a tag points at another image already"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -59,13 +62,15 @@ def run(arguments: argparse.Namespace) -> int:
 
         def build_and_push(start: HeadStart) -> tuple[Build, Sequence[Reference], PushResult]:
             # What the layer cache of the same registry is given is mounted from there, and need not be sent ahead.
-            watch = None if is_mounted(shared, workshop, targets[0]) else start
+            # Nor is anything where the tags may forbid the push.
+            watch = None if arguments.keep_tags or is_mounted(shared, workshop, targets[0]) else start
             with group("Make the layers", quiet=arguments.quiet):
                 made = build(workshop, lock, platforms, beside=beside, watch=watch, shared=shared)
             with group("Push", quiet=arguments.quiet):
                 if arguments.by_digest:
                     return made.without_index, *push_by_digest(workshop, made, targets[0], start.uploads)
-                return made, targets, push(workshop, made, targets, start.uploads)
+                moves = not arguments.keep_tags
+                return made, targets, push(workshop, made, targets, start.uploads, move_tags=moves)
 
         # What is pushed by digest replaces nothing, so there is nothing to compare it with.
         summarize = begin_summary(workshop, str(targets[0]), compares=not arguments.by_digest)

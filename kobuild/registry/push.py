@@ -121,7 +121,7 @@ class RepositoryPush:
             if head is not None and head.digest != self._set.descriptor.digest:
                 raise PushRefused(
                     f"push {target}: the tag points at {head.digest} and is not to be moved",
-                    hint="choose a new tag, or allow tags to be moved",
+                    hint="choose a new tag; without --keep-tags, tags are moved",
                 )
 
     def _is_there(self, document: Manifest | Index) -> bool:

@@ -214,3 +214,19 @@ def test_a_terminal_gets_bars_and_a_log_gets_none(kobuild: Kobuild) -> None:
     assert done.returncode == 0, done.stdout
     assert "\x1b[" in done.stdout
     assert "oci:dist/image@sha256:" in done.stdout
+
+
+def test_tags_may_be_kept_from_moving(kobuild: Kobuild, registry: DockerRegistry) -> None:
+    write_settings(kobuild, target=f"{registry.host}/a/b:c")
+    first = kobuild.ok("push", "--keep-tags").out
+    assert kobuild.ok("push", "--keep-tags").out == first, "where it points at the image, it need not move"
+    text = (kobuild.folder / "kobuild.toml").read_text()
+    kobuild.settings(text.replace("hello", "other", 1).replace('"1000:1000"', '"2000:2000"'))
+    registry.forget()
+    done = kobuild.run("push", "--keep-tags")
+    assert done.code == 1
+    assert "is not to be moved" in done.err
+    assert "without --keep-tags" in done.err
+    assert {method for method, _, _ in registry.requests()} <= {"GET", "HEAD"}, "nothing was sent"
+    assert kobuild.ok("push", "--keep-tags", "--tag", "d").out != first
+    assert kobuild.ok("push").out != first
