@@ -15,10 +15,11 @@ from kobuild.commands.reading import (
     parse_count_or_none,
 )
 from kobuild.commands.reading import reading as opened
+from kobuild.errors import UsageError
 from kobuild.explain.diffmarkdown import diff_markdown
 from kobuild.explain.diffview import diff_json, diff_text
 from kobuild.explain.imagediff import compare
-from kobuild.explain.subjects import open_subject
+from kobuild.explain.subjects import STDIN, open_subject
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +43,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Show what differs; with --check, exit 4 where something does."""
     with opened(arguments) as reading:
+        if arguments.old == arguments.new == STDIN:
+            raise UsageError(
+                "diff: both sides cannot be read from standard input", hint="give one of them as FILE.lock"
+            )
         old, new = (open_subject(text, reading.folder, reading.open) for text in (arguments.old, arguments.new))
         diff = compare(
             old,

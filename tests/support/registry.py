@@ -27,6 +27,7 @@ PASSWORD = "s3cret-pa55"
 """The password whose bcrypt hash stands below; no test greps for it without meaning it."""
 _HTPASSWD = f"{USERNAME}:$2b$04$46g3URe9ZlEC3tj9E4Wuj.uiuzGU.Clb2gTrJ5GgO0rFT12.72O.m\n"
 _START_SECONDS = 20.0
+_SENT = re.compile(r'"GET (\S+) HTTP/[0-9.]+" 20[06] ([0-9]+) ')
 _ACCESS = re.compile(r'"([A-Z]+) (\S+) HTTP/[0-9.]+" ([0-9]{3}) ')
 
 
@@ -44,6 +45,12 @@ class DockerRegistry:
         """Method, target and status of each request since the last `forget`, as its access log has them."""
         text = (self.folder / "log").read_text()[self._mark :]
         return [(method, target, int(status)) for method, target, status in _ACCESS.findall(text)]
+
+    def sent(self, digest: str) -> int:
+        """How many bytes of a blob's content it has sent since the last `forget`."""
+        text = (self.folder / "log").read_text()[self._mark :]
+        found = _SENT.findall(text)
+        return sum(int(size) for target, size in found if target.rpartition("/")[2] == digest)
 
     def forget(self) -> None:
         """Start the log anew."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -21,10 +22,11 @@ from kobuild.oci.mediatypes import Compression
 from kobuild.oci.reference import Reference
 from kobuild.registry import RegistryClient, RegistryStore
 from kobuild.store.layout import Layout
+from kobuild.store.locations import Location
 from tests.support.archives import Entry
 from tests.support.images import AMD64, ARM64, layout_of, random_image
 from tests.support.registry import DockerRegistry
-from tests.support.toolimages import base_image, tool, tool_image
+from tests.support.toolimages import BASE_DIGEST, BASE_NAME, base_image, tool, tool_image
 
 KO = [Entry("ko", b"k" * 900, mode=0o755)]
 
@@ -220,3 +222,70 @@ def test_diff_as_it_is_typed(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "no such lock" in capsys.readouterr().err
     assert cli.main([*base, "oci:old", "oci:new", "--platform", "linux/s390x"]) == 2
     assert "they have linux/amd64" in capsys.readouterr().err
+
+
+PLACES = ["oci:", "oci-archive:", "docker-archive:", "registry", "lock", "-"]
+
+
+@pytest.mark.parametrize("new", PLACES)
+@pytest.mark.parametrize("old", PLACES[:-1])
+def test_any_pair_in_any_form(
+    old: str,
+    new: str,
+    tmp_path: Path,
+    registry: DockerRegistry,
+    client: RegistryClient,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = [
+        put(place, version, tmp_path, registry, client, monkeypatch)
+        for place, version in ((old, "1.27.2"), (new, "1.27.3"))
+    ]
+    options = ["diff", "-q", "-C", str(tmp_path), "--platform", "linux/amd64", *names]
+    assert cli.main([*options, "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["platforms"]
+    changes = {item["name"]: (item["old"]["version"], item["new"]["version"]) for item in found["tools"]}
+    assert changes == {"go": ("1.27.2", "1.27.3")}
+    are_images = not {old, new} & {"lock", "-"}
+    assert (found["layers_added"] != [], found["config"] != [], bool(found["files"])) == (are_images,) * 3
+    if new == "-":
+        return  # it can be read once
+    assert cli.main(options) == 0
+    assert "~ go 1.27.2 → 1.27.3" in capsys.readouterr().out
+    assert cli.main([*options, "--markdown"]) == 0
+    assert "| tool | go | 1.27.2 | 1.27.3 |" in capsys.readouterr().out
+
+
+def put(
+    place: str,
+    version: str,
+    folder: Path,
+    registry: DockerRegistry,
+    client: RegistryClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> str:
+    """The image of a version, or its lock, at such a place; returns what it is called there."""
+    made = go_image(version, env={"V": version})
+    name = f"x{version}"
+    if place == "registry":
+        reference = Reference.parse(f"{registry.host}/pairs/{folder.name.lower()}:{version}")
+        client.push(gather([made]), [reference])
+        return str(reference)
+    if place in ("lock", "-"):
+        base = LockedBase(BASE_NAME, str(BASE_DIGEST), {AMD64: str(BASE_DIGEST)})
+        go = locked(version).tools["go"]
+        ko = replace(locked("0.18.0").tools["go"], name="ko")
+        data = lock.dump(Lock(base, {"go": go, "ko": ko}))
+        (folder / f"{name}.lock").write_bytes(data)
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+        return "-" if place == "-" else f"{name}.lock"
+    location = Location.parse(f"{place}{folder / name}")
+    assert location is not None
+    location.write(gather([made]))
+    return f"{place}{folder / name}"
+
+
+def test_one_standard_input_is_not_two_locks(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["diff", "-q", "-", "-"]) == 2
+    assert "both sides cannot be read from standard input" in capsys.readouterr().err
