@@ -32,7 +32,9 @@ _STATEMENTS: Final = ("https://in-toto.io/Statement/v1", "https://in-toto.io/Sta
 _FULCIO: Final = "1.3.6.1.4.1.57264.1"
 _OLD_ISSUER, _ISSUER, _SOURCE_REPOSITORY = "1", "8", "12"
 _PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
-_MAX_BUNDLE_BYTES: Final = 16 * 1024 * 1024
+_ODD: Final = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+"""What reading strange JSON and certificates may raise beside the library's own errors."""
+MAX_BUNDLE_BYTES: Final = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ def load_trust(root: Path | None, *, offline: bool) -> Trust:
             trusted = TrustedRoot.from_file(str(root))
         logs = [log.get("baseUrl") for log in value.get("tlogs", ())]
         return Trust(Verifier(trusted_root=trusted), str(next(filter(None, logs), PUBLIC_REKOR)).rstrip("/"))
-    except (Error, ValueError, AttributeError, TypeError, OSError) as error:
+    except (Error, *_ODD, OSError) as error:
         place = str(root) if root is not None else "the public Sigstore's trusted root"
         hint = "KOBUILD_TRUSTED_ROOT or [sources] trusted-root names a file for sites without the internet"
         raise SignatureError(f"read {place}: {_first_line(error)}", hint=hint) from error
@@ -118,7 +120,7 @@ def verify_blob(trust: Trust, bundle: bytes, sha256: str, signer: Signer, place:
     hashed = Hashed(algorithm=HashAlgorithm.SHA2_256, digest=bytes.fromhex(sha256))
     try:
         trust.verifier.verify_artifact(hashed, parsed, policy)
-    except (Error, ValueError, TypeError) as error:
+    except (Error, *_ODD) as error:
         raise _refused(place, error) from error
     return policy.found
 
@@ -138,7 +140,7 @@ def verified_payload(trust: Trust, bundle: bytes, signer: Signer, place: str) ->
     policy = _Policy(signer)
     try:
         kind, payload = trust.verifier.verify_dsse(parsed, policy)
-    except (Error, ValueError, TypeError) as error:
+    except (Error, *_ODD) as error:
         raise _refused(place, error) from error
     return policy.found, kind, payload
 
@@ -156,11 +158,11 @@ def _parse(data: bytes, place: str) -> Bundle:
     from sigstore.errors import Error  # noqa: PLC0415
     from sigstore.models import Bundle  # noqa: PLC0415
 
-    if len(data) > _MAX_BUNDLE_BYTES:
-        raise SignatureError(f"{place}: more than {_MAX_BUNDLE_BYTES} bytes cannot be a bundle")
+    if len(data) > MAX_BUNDLE_BYTES:
+        raise SignatureError(f"{place}: more than {MAX_BUNDLE_BYTES} bytes cannot be a bundle")
     try:
         return Bundle.from_json(data)
-    except (Error, ValueError, TypeError, RecursionError) as error:
+    except (Error, *_ODD) as error:
         raise _refused(place, error) from error
 
 

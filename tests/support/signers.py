@@ -224,7 +224,10 @@ class Sigstore:
             "predicateType": predicate,
             "predicate": {"buildDefinition": {"buildType": "https://actions.github.io/buildtypes/workflow/v1"}},
         }
-        payload, kind = json.dumps(statement).encode(), "application/vnd.in-toto+json"
+        return self.envelop(json.dumps(statement).encode(), "application/vnd.in-toto+json", who)
+
+    def envelop(self, payload: bytes, kind: str, who: Workload) -> Signed:
+        """Sign any payload in an envelope (DSSE)."""
         key, certificate = self._issue(who)
         encoded = b"DSSEv1 %d %s %d %s" % (len(kind), kind.encode(), len(payload), payload)
         signature = key.sign(encoded, ec.ECDSA(hashes.SHA256()))
@@ -273,15 +276,19 @@ class Sigstore:
     def _issue(self, who: Workload) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
         """A certificate for ten minutes, noted in the log of certificates (RFC 6962, 3.3)."""
         key = ec.generate_private_key(ec.SECP256R1())
-        names = (x509.UniformResourceIdentifier if "://" in who.identity else x509.RFC822Name)(who.identity)
         extensions: list[tuple[x509.ExtensionType, bool]] = [
             (x509.KeyUsage(*(index == 0 for index in range(9))), True),
             (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), False),
             (x509.AuthorityKeyIdentifier.from_issuer_public_key(self._root.public_key()), False),
-            (x509.SubjectAlternativeName([names]), True),
-            (_extension("1", who.issuer.encode()), False),
-            (_extension("8", _utf8_string(who.issuer)), False),
         ]
+        if who.identity:
+            name = (x509.UniformResourceIdentifier if "://" in who.identity else x509.RFC822Name)(who.identity)
+            extensions.append((x509.SubjectAlternativeName([name]), True))
+        if who.issuer:
+            extensions += [
+                (_extension("1", who.issuer.encode()), False),
+                (_extension("8", _utf8_string(who.issuer)), False),
+            ]
         if who.repository:
             extensions.append((_extension("12", _utf8_string(who.repository)), False))
         builder = (

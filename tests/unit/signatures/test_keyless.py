@@ -12,7 +12,15 @@ from typing import Any
 import pytest
 
 from kobuild.errors import SignatureError
-from kobuild.signatures.keyless import Signer, Trust, load_trust, verify_blob, verify_statement
+from kobuild.signatures.keyless import (
+    MAX_BUNDLE_BYTES,
+    MAX_ROOT_BYTES,
+    Signer,
+    Trust,
+    load_trust,
+    verify_blob,
+    verify_statement,
+)
 from tests.support.signers import GITHUB_ISSUER, Sigstore, Workload
 
 CONTENT = b"a tool's archive"
@@ -152,6 +160,36 @@ def test_trusted_roots_that_cannot_be_read(tmp_path: Path, text: str, message: s
     assert "KOBUILD_TRUSTED_ROOT" in (caught.value.hint or "")
     with pytest.raises(SignatureError, match="No such file"):
         load_trust(tmp_path / "missing.json", offline=True)
+
+
+def test_files_without_end_are_not_read(trust: Trust, tmp_path: Path) -> None:
+    path = tmp_path / "root.json"
+    path.write_bytes(b" " * (MAX_ROOT_BYTES + 1))
+    with pytest.raises(SignatureError, match="cannot be a trusted root"):
+        load_trust(path, offline=True)
+    with pytest.raises(SignatureError, match="cannot be a bundle"):
+        verify_blob(trust, b" " * (MAX_BUNDLE_BYTES + 1), SHA256, SIGNER, "x")
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload"),
+    [
+        ("text/plain", b'{"_type": "https://in-toto.io/Statement/v1", "subject": [], "predicateType": "x"}'),
+        ("application/vnd.in-toto+json", b'{"_type": "x", "subject": [], "predicateType": "x"}'),
+        ("application/vnd.in-toto+json", b'{"_type": "x", "subject": [1], "predicateType": "x"}'),
+        ("application/vnd.in-toto+json", b"not JSON"),
+        ("application/vnd.in-toto+json", b"[]"),
+    ],
+)
+def test_what_is_signed_must_be_a_statement(sigstore: Sigstore, trust: Trust, kind: str, payload: bytes) -> None:
+    with pytest.raises(SignatureError, match="what was signed is no statement"):
+        verify_statement(trust, sigstore.envelop(payload, kind, OWN).json(), SHA256, SIGNER, "x")
+
+
+def test_a_certificate_without_a_name_is_nobodys(sigstore: Sigstore, trust: Trust) -> None:
+    for who in (Workload(""), Workload(OWN.identity, "", KO)):
+        with pytest.raises(SignatureError, match=r"by nobody, and expected is|certificate chain"):
+            check(trust, sigstore.sign(CONTENT, who).json())
 
 
 def test_a_whole_clients_configuration_will_do(sigstore: Sigstore, tmp_path: Path) -> None:
