@@ -95,8 +95,8 @@ def session_arguments(command: str, inputs: Inputs, folder: Path, pushed: str = 
     result = ["--json", f"--directory={folder}"]
     if command == "matrix":
         since = [f"--since={inputs.get('since')}"] if inputs.get("since") else []
-        pushed = ["--pushed"] if inputs.flag("pushed") else []
-        options = [*since, *pushed, *_layer_cache(inputs), *inputs.each("runners", "--runner")]
+        held = ["--pushed"] if inputs.flag("pushed") else []
+        options = [*since, *held, *_layer_cache(inputs), *inputs.each("runners", "--runner")]
         return [*result, *options, "--", *lines(inputs.get("file", "kobuild.toml"))]
     result.append(f"--file={inputs.get('file', 'kobuild.toml')}")
     if command == "index":
@@ -261,7 +261,7 @@ def requirements() -> Iterator[list[str]]:
     Nothing is resolved or built but kobuild itself, by the build backend that is among those versions.
     """
     if tuple(sys.version_info) < (3, 11):
-        yield ["nox", str(ROOT)]
+        yield ["pip", "nox", str(ROOT)]
         return
     yield ["--no-deps", "--only-binary=:all:", "--requirement", str(CONSTRAINTS)]
     yield ["--no-deps", "--no-build-isolation", str(ROOT)]

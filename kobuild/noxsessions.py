@@ -35,6 +35,12 @@ COMMANDS: Final = {
 """Each session's command, and its line in `nox --list`."""
 
 
+_PROGRAM: Final = (
+    "import sys; sys.path[:] = filter(None, sys.path); from kobuild.__main__ import main; sys.exit(main())"
+)
+"""What Python 3.10 is given, which knows no PYTHONSAFEPATH."""
+
+
 def own_python(_session: nox.Session) -> str:
     """The Python that runs nox."""
     return sys.executable
@@ -78,7 +84,8 @@ def run(session: nox.Session, command: str, *arguments: str, python: str = sys.e
     # The folder of the noxfile is no place to import from: what lies in a checkout is data. By default nox mixes both
     # streams; the result on standard output is for machines.
     environ = {"PYTHONSAFEPATH": "1"}
-    session.run(python, "-m", "kobuild", command, *arguments, external=True, stderr=None, env=environ)
+    program = ("-m", "kobuild") if tuple(sys.version_info) >= (3, 11) else ("-c", _PROGRAM)
+    session.run(python, *program, command, *arguments, external=True, stderr=None, env=environ)
 
 
 def _be_harmless(record: logging.LogRecord) -> bool:

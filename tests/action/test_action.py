@@ -134,11 +134,13 @@ REFUSED = {
     "by-digest": "push",
     "digests": "index",
     "since": "matrix",
+    "pushed": "matrix",
+    "runners": "matrix",
     "layer-cache": "push",
     "registry": "push",
     "cache": "push",
 }
-WELL = ("file", "working-directory", "username", "password", "github-token", "python")
+WELL = ("file", "working-directory", "username", "password", "layer-cache-key", "github-token", "python")
 
 
 def assert_all_stayed_data(ran: Ran, folder: Path, *, masked: str = "") -> None:
@@ -179,6 +181,7 @@ def test_every_input_is_data_in_a_real_run(runner: Runner) -> None:
         registry="registry.example.com",
         username=HOSTILE,
         password=password,
+        layer_cache_key=LINE,
         github_token=HOSTILE,
         python=HOSTILE,
     )

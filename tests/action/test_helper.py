@@ -230,7 +230,7 @@ def test_every_pip_installs_the_same_and_nothing_is_resolved(
     assert "--only-binary=:all:" in listed
     assert own == ["--no-deps", "--no-build-isolation", str(ROOT)]
     monkeypatch.setattr(helper.sys, "version_info", (3, 10))
-    assert list(helper.requirements()) == [["nox", str(ROOT)]]
+    assert list(helper.requirements()) == [["pip", "nox", str(ROOT)]]
 
 
 @pytest.mark.parametrize(("version", "enough"), [("22.3", True), ("26.3.1", True), ("22.2.2", False), ("x", False)])
