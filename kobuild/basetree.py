@@ -1,35 +1,44 @@
 """A base's links and directories: an index of what tool layers must not replace, read once and then found in the cache.
 
-The base's layers are streamed for it, and nothing of their content is kept. The index is named by the layers' diff IDs,
-so the same base through a registry or from a layout is read once.
+The base's layers are streamed for it, and nothing of their content is kept. Of a layer in a registry that has a table
+of contents (eStargz, zstd:chunked), which the manifest vouches for, the table is enough. The index is named by the
+layers' diff IDs, so the same base through a registry or from a layout is read once.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from kobuild.decompress import Decompressed
-from kobuild.errors import BaseError
-from kobuild.image.blobs import Layer
+from kobuild.errors import ArchiveError, BaseError, IntegrityError, MalformedDocument
+from kobuild.image.blobs import Layer, RangedSource
 from kobuild.image.image import Image
+from kobuild.layers.entries import Entry, Kind
 from kobuild.layers.landing import POSSIBLE_LINKS
-from kobuild.layers.members import DIRECTORY, SYMLINK, Member
+from kobuild.layers.members import DIRECTORY, REGULAR, SYMLINK, Member
 from kobuild.layers.names import lead
 from kobuild.layers.tarreader import TarReader
+from kobuild.layers.toc import read_table, table_form
 from kobuild.progress import NullReporter, Reporter, Transfer
 from kobuild.store.cache import Cache
 from kobuild.streams import CHUNK_BYTES, Readable, stoppable
 
+_logger = logging.getLogger(__name__)
 RECORD_KIND: Final = "base-trees"
 FORMAT_VERSION: Final = 1
 """Raised whenever the index of the same layers would differ."""
 _MAX_MEMBERS: Final = 5_000_000
 _MAX_LINKS: Final = 40
 """How many links one path may lead through: as many as Linux follows."""
+_KINDS: Final = {Kind.DIRECTORY: DIRECTORY, Kind.SYMLINK: SYMLINK} | dict.fromkeys(
+    (Kind.FILE, Kind.HARD_LINK, Kind.CHARACTER, Kind.BLOCK, Kind.FIFO), REGULAR
+)
+"""Members' kinds by entries'; what is neither a directory nor a symlink is all one to a tree."""
 _WHITEOUT: Final = b".wh."
 _OPAQUE: Final = b".wh..wh..opq"
 
@@ -116,6 +125,30 @@ def _key(base: Image) -> str:
 
 
 def _read_layer(layer: Layer, cancelled: threading.Event, reporter: Reporter) -> Iterator[Member]:
+    """The members of one layer: by its table of contents from afar, else by its tar."""
+    listed = _list_by_table(layer)
+    return _stream_layer(layer, cancelled, reporter) if listed is None else iter(listed)
+
+
+def _list_by_table(layer: Layer) -> list[Member] | None:
+    """The members by the layer's table where that spares a download; None where it has none, or none that is right."""
+    ranges = layer.source.ranges() if isinstance(layer.source, RangedSource) else None
+    if ranges is None or table_form(layer.descriptor) is None:
+        return None
+    try:
+        table = read_table(layer.descriptor, ranges, f"layer {layer.descriptor.digest} of the base")
+        return [_as_member(entry) for entry in table.entries]
+    except (ArchiveError, IntegrityError, MalformedDocument, UnicodeError) as error:
+        _logger.debug("%s; the tar is read instead", error)
+        return None
+
+
+def _as_member(entry: Entry) -> Member:
+    """The entry with all that matters here."""
+    return Member(_bytes(entry.path), _KINDS[entry.kind], entry.mode, link=_bytes(entry.link))
+
+
+def _stream_layer(layer: Layer, cancelled: threading.Event, reporter: Reporter) -> Iterator[Member]:
     """The members of one layer, whose blob is read to its end and so verified."""
     digest = layer.descriptor.digest
     place = f"layer {digest} of the base"

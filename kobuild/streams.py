@@ -8,7 +8,7 @@ import hashlib
 import os
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
@@ -28,6 +28,10 @@ def _read_umask() -> int:
 
 # Read once, at import: asking for the umask means setting it, which would race with other threads' files.
 _FILE_MODE: Final = 0o666 & ~_read_umask()
+
+
+ReadRange = Callable[[int, int], bytes]
+"""Gives bytes of a blob by offset and count, both in bytes; not verified, since only the whole blob has a digest."""
 
 
 class Readable(Protocol):

@@ -3,8 +3,7 @@
 imagetree       an image as a tree of layers (`inspect`)
 imagediff       two images or locks, compared (`diff`)
 ├── overlay     what several layers come to, file by file
-├── listing     the files of one layer: from its table of contents, or else from its tar
-│   └── toc     eStargz's and zstd:chunked's tables of contents, read by ranges
+├── listing     the files of one layer: from its table of contents (`layers.toc`), or else from its tar
 └── origins     what made each layer
 outdated        what could move (`outdated`)
 sbom            bills of materials (`sbom`): materials (the facts), purls, spdxbom, cyclonedxbom

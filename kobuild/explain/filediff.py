@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
-from kobuild.explain.entries import Entry
 from kobuild.explain.overlay import Overlay
+from kobuild.layers.entries import Entry
 
 
 class Change(str, Enum):

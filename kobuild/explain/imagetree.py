@@ -13,13 +13,14 @@ from functools import partial
 from typing import Any, Final
 
 from kobuild.errors import UsageError
-from kobuild.explain.entries import Entry, Kind, LayerListing
+from kobuild.explain.entries import LayerListing
 from kobuild.explain.listing import list_layer
 from kobuild.explain.origins import BaseName, Origin, base_name, layer_origins
-from kobuild.explain.toc import table_form
 from kobuild.image.choose import choose_manifest, is_about_another, list_images, read_config
 from kobuild.image.store import ImageStore
 from kobuild.image.validate import FoundImage
+from kobuild.layers.entries import Entry, Kind
+from kobuild.layers.toc import table_form
 from kobuild.oci import mediatypes
 from kobuild.oci.config import ImageConfig
 from kobuild.oci.descriptor import Descriptor

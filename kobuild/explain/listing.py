@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from kobuild.decompress import Decompressed
-from kobuild.explain.entries import EMPTY_DIGEST, Entry, Kind, LayerListing, clean_path, sort_out
-from kobuild.explain.toc import read_table, table_form
+from kobuild.explain.entries import LayerListing, sort_out
 from kobuild.image.store import ImageStore, RangedStore
+from kobuild.layers.entries import EMPTY_DIGEST, Entry, Kind, clean_path
 from kobuild.layers.members import BLOCK, CHARACTER, DIRECTORY, FIFO, HARD_LINK, REGULAR, SYMLINK, Member
 from kobuild.layers.tarreader import TarReader
+from kobuild.layers.toc import read_table, table_form
 from kobuild.oci.descriptor import Descriptor
 from kobuild.progress import NullReporter, Reporter
 from kobuild.streams import CHUNK_BYTES, Readable

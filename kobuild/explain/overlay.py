@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from kobuild.explain.entries import Entry, Kind, LayerListing
+from kobuild.explain.entries import LayerListing
+from kobuild.layers.entries import Entry, Kind
 
 
 @dataclass(slots=True)

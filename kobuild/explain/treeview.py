@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from kobuild.explain.entries import Entry, printable
+from kobuild.explain.entries import printable
 from kobuild.explain.imagetree import ImageNode, ImageTree, LayerNode, runtime_config
 from kobuild.explain.origins import BaseName
+from kobuild.layers.entries import Entry
 from kobuild.oci.config import format_time
 from kobuild.oci.index import Index
 from kobuild.report import format_size

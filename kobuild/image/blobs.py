@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from kobuild.errors import LayoutError
 from kobuild.oci.descriptor import Descriptor
 from kobuild.oci.digest import Digest
 from kobuild.oci.reference import Repository
-from kobuild.streams import Readable, VerifyingReader
+from kobuild.streams import Readable, ReadRange, VerifyingReader
 
 
 class BlobSource(Protocol):
@@ -26,6 +26,14 @@ class BlobSource(Protocol):
 
     def open(self) -> AbstractContextManager[Readable]:
         """Open the bytes from the start; the reader raises IntegrityError at its end if they are not the blob's."""
+
+
+@runtime_checkable
+class RangedSource(BlobSource, Protocol):
+    """A blob from afar, of which parts may be read."""
+
+    def ranges(self) -> ReadRange | None:
+        """How to read parts; None where the whole is at hand, or is wanted anyway."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 
 from kobuild.errors import SizeMismatch
 from kobuild.image.blobs import BlobSource
@@ -13,7 +14,7 @@ from kobuild.oci.manifest import Manifest
 from kobuild.oci.reference import Reference, Repository
 from kobuild.registry.client import RegistryClient
 from kobuild.registry.pull import parse_document
-from kobuild.streams import Readable
+from kobuild.streams import Readable, ReadRange
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,10 @@ class RegistrySource:
     def open(self) -> AbstractContextManager[Readable]:
         """Open the bytes from the start; verified, and resumed where the connection breaks."""
         return self.client.open_blob(self.place, self.descriptor)
+
+    def ranges(self) -> ReadRange | None:
+        """Parts of the blob, by ranged requests."""
+        return partial(self.client.read_range, self.place, self.descriptor)
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from kobuild.image.blobs import BlobSource
+from kobuild.image.blobs import BlobSource, RangedSource
 from kobuild.oci.descriptor import Descriptor
 from kobuild.oci.digest import Digest
 from kobuild.oci.reference import Repository
 from kobuild.store.cache import Cache
-from kobuild.streams import Readable, disk_errors
+from kobuild.streams import Readable, ReadRange, disk_errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,12 @@ class CachedSource:
         else:
             with self._keeping() as file:
                 yield file
+
+    def ranges(self) -> ReadRange | None:
+        """Parts of the origin's blob, where the cache neither has it nor wants it whole."""
+        if self.keep or self.cache.find_blob(self.descriptor.digest, self.descriptor.size) is not None:
+            return None
+        return self.origin.ranges() if isinstance(self.origin, RangedSource) else None
 
     @contextlib.contextmanager
     def _keeping(self) -> Iterator[Readable]:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from kobuild.errors import KobuildError
 from kobuild.explain.entries import printable
 from kobuild.explain.listing import list_layer
-from kobuild.explain.toc import ESTARGZ_DIGEST, read_table
 from kobuild.image.blobs import BytesSource, Layer
+from kobuild.layers.toc import ESTARGZ_DIGEST, read_table
 from kobuild.oci.descriptor import Descriptor
 from kobuild.oci.digest import Digest
 from kobuild.oci.mediatypes import OCI_LAYER_GZIP

@@ -13,13 +13,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kobuild.explain.entries import Entry as Listed
-from kobuild.explain.entries import Kind, LayerListing
+from kobuild.explain.entries import LayerListing
 from kobuild.explain.filediff import Change, compare_files
 from kobuild.explain.imagediff import compare
 from kobuild.explain.imagetree import inspect_image
 from kobuild.explain.overlay import Overlay, lay, parents
 from kobuild.explain.subjects import Subject, image_subject
+from kobuild.layers.entries import Entry as Listed
+from kobuild.layers.entries import Kind
 from kobuild.store.layout import Layout
 from tests.support.archives import Entry, folder, hard_link, make_tar, symlink
 from tests.support.images import layout_of, make_image, make_layer

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from kobuild.errors import ArchiveError, DigestMismatch, MalformedDocument
-from kobuild.explain.entries import EMPTY_DIGEST, Kind, clean_path, printable
-from kobuild.explain.entries import Entry as Listed
+from kobuild.explain.entries import printable
 from kobuild.explain.listing import list_layer
-from kobuild.explain.toc import ESTARGZ_DIGEST, read_table, table_form
 from kobuild.image.blobs import BytesSource, Layer
 from kobuild.image.mutate import gather
+from kobuild.layers.entries import EMPTY_DIGEST, Kind, clean_path
+from kobuild.layers.entries import Entry as Listed
+from kobuild.layers.toc import ESTARGZ_DIGEST, read_table, table_form
 from kobuild.oci.descriptor import Descriptor
 from kobuild.oci.digest import Digest
 from kobuild.oci.manifest import Manifest

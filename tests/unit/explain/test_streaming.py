@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from kobuild import cli
-from kobuild.explain.toc import read_table
 from kobuild.image.mutate import gather
+from kobuild.layers.toc import read_table
 from kobuild.oci.mediatypes import Compression
 from kobuild.oci.reference import Reference
 from kobuild.registry import RegistryClient

@@ -14,18 +14,18 @@ import io
 import json
 import re
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from kobuild.decompress import Decompressed
 from kobuild.errors import ArchiveError, DigestMismatch, MalformedDocument
-from kobuild.explain.entries import EMPTY_DIGEST, Entry, Kind, clean_path
+from kobuild.layers.entries import EMPTY_DIGEST, Entry, Kind, clean_path
 from kobuild.layers.tarreader import TarReader
 from kobuild.oci import jsonio
 from kobuild.oci.descriptor import Descriptor
 from kobuild.oci.digest import Digest
-from kobuild.streams import CHUNK_BYTES, read_bounded
+from kobuild.streams import CHUNK_BYTES, ReadRange, read_bounded
 
 ESTARGZ_DIGEST: Final = "containerd.io/snapshot/stargz/toc.digest"
 _CHECKSUM: Final = "zstd-chunked.manifest-checksum"
@@ -40,9 +40,6 @@ _FOOTER_BYTES: Final = 51
 _FOOTER: Final = struct.Struct("<3s7xH2sH16s6s5x8x")
 _PLACE: Final = re.compile(r"(\d+):(\d+):(\d+):(\d+)\Z")
 _CRFS: Final = "1"
-
-ReadRange = Callable[[int, int], bytes]
-"""Gives the bytes of a blob: offset and count, both in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
