@@ -21,7 +21,16 @@ from kobuild.settings.table import Table
 from kobuild.settings.tools import TOOL_KEYS, read_tools
 
 ROOT_KEYS: Final = ("image", "tools", "sources", "verify")
-SOURCES_KEYS: Final = ("go", "github-api", "github-server", "mirrors", "mirrors-only", "trusted-root", "layer-cache", "layer-cache-trust")
+SOURCES_KEYS: Final = (
+    "go",
+    "github-api",
+    "github-server",
+    "mirrors",
+    "mirrors-only",
+    "trusted-root",
+    "layer-cache",
+    "layer-cache-trust",
+)
 MAX_SIZE_BYTES: Final = 1 << 20
 """A settings file is written by hand: more than this is another file, named by mistake."""
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
-
 from kobuild.errors import KobuildError
 from kobuild.settings.model import ToolSettings
 from kobuild.sources.githubapi import GithubApi
@@ -42,6 +40,8 @@ def read_expression(text: object) -> str:
     """The SPDX expression that `text` is, in its canonical form; empty for anything else."""
     if not isinstance(text, str) or len(text) > _MAX_LETTERS:
         return ""
+    from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression  # noqa: PLC0415
+
     try:
         return str(canonicalize_license_expression(text.strip()))
     except InvalidLicenseExpression:
