@@ -10,8 +10,6 @@ from kobuild.errors import SignatureError
 from kobuild.settings import values
 from kobuild.settings.faults import Unfit, did_you_mean, quoted
 from kobuild.settings.model import ToolSettings
-from kobuild.signatures.cosign import parse_public_key as parse_cosign_key
-from kobuild.signatures.minisign import parse_public_key as parse_minisign_key
 
 REQUIREMENTS: Final = ("checksum", "signature")
 SUM_KEYS: Final = ("require",)
@@ -32,9 +30,12 @@ def requirement(value: object) -> str:
 
 def minisign_key(value: object) -> str:
     """A minisign public key: its base64, without the comment."""
+    # Here, not above: few files name a key, and every run reads the settings.
+    from kobuild.signatures.minisign import parse_public_key  # noqa: PLC0415
+
     wanted = values.text(value)
     try:
-        parse_minisign_key(wanted)
+        parse_public_key(wanted)
     except SignatureError as error:
         raise Unfit(error.message, "the publisher shows it as RW… and 54 more letters") from error
     return wanted.strip().splitlines()[-1].strip()
@@ -42,9 +43,11 @@ def minisign_key(value: object) -> str:
 
 def cosign_key(value: object) -> str:
     """A public key as cosign writes it: PEM, or the base64 in it."""
+    from kobuild.signatures.cosign import parse_public_key  # noqa: PLC0415
+
     wanted = values.text(value)
     try:
-        parse_cosign_key(wanted)
+        parse_public_key(wanted)
     except SignatureError as error:
         raise Unfit(error.message, "put the text of cosign.pub between ''' and '''") from error
     return wanted.strip()
