@@ -10,6 +10,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, BinaryIO
 
@@ -26,6 +27,38 @@ class Break(Enum):
     CUT_ANSWER = "reset in the middle of the answer's body"
     UNAVAILABLE = "503"
     TOO_MANY = "429 with Retry-After"
+    TOO_MANY_SILENT = "429 without Retry-After"
+    TIMED_OUT = "408"
+    SERVER_ERROR = "500 with a page"
+    BAD_GATEWAY = "502 with Retry-After as a date"
+    GATEWAY_TIMEOUT = "504"
+
+
+_REFUSALS = {
+    Break.UNAVAILABLE: b"503 Unavailable",
+    Break.TOO_MANY: b"429 Many\r\nRetry-After: 1",
+    Break.TOO_MANY_SILENT: b"429 Many",
+    Break.TIMED_OUT: b"408 Request Timeout",
+    Break.SERVER_ERROR: b"500 Internal Server Error\r\nContent-Type: text/html",
+    Break.BAD_GATEWAY: b"502 Bad Gateway\r\nRetry-After: Wed, 21 Oct 2015 07:28:00 GMT",
+    Break.GATEWAY_TIMEOUT: b"504 Gateway Timeout",
+}
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A reset after so many bytes of the request, or of the answer to it, heads included."""
+
+    in_answer: bool
+    after: int
+
+
+@dataclass(frozen=True)
+class Stall:
+    """Half of an answer, and then silence on an open connection."""
+
+
+Fault = Break | Cut | Stall | None
 
 
 class FaultProxy:
@@ -34,7 +67,7 @@ class FaultProxy:
     def __init__(self, upstream: str) -> None:
         host, _, port = upstream.rpartition(":")
         self.upstream = (host, int(port))
-        self.plan: Callable[[int], Break | None] = lambda _: None
+        self.plan: Callable[[int], Fault] = lambda _: None
         self.delay_seconds = 0.0
         self.lines: list[str] = []
         self.connections = 0
@@ -46,14 +79,14 @@ class FaultProxy:
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self._thread.start()
 
-    def restart(self, plan: Callable[[int], Break | None] = lambda _: None) -> None:
+    def restart(self, plan: Callable[[int], Fault] = lambda _: None) -> None:
         """Count from 1 again, under another plan."""
         with self._lock:
             self.lines.clear()
             self.connections = self.most_at_once = 0
             self.plan = plan
 
-    def count(self, line: str) -> Break | None:
+    def count(self, line: str) -> Fault:
         """Note a request; returns how it is to be broken."""
         with self._lock:
             self.lines.append(line)
@@ -126,11 +159,16 @@ def _handler(proxy: FaultProxy) -> type[socketserver.StreamRequestHandler]:
             if fault is Break.REFUSED:
                 raise _BrokenError
             length = _length(head)
-            if fault in (Break.UNAVAILABLE, Break.TOO_MANY):
+            if isinstance(fault, Break) and fault in _REFUSALS:
                 _pass_on(self.rfile, lambda _: None, length)
-                status = b"503 Unavailable" if fault is Break.UNAVAILABLE else b"429 Many\r\nRetry-After: 1"
-                self.wfile.write(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n")
+                page = b"" if line.startswith("HEAD") else b"<html>not now</html>"
+                size = b"\r\nContent-Length: 20\r\n\r\n"
+                self.wfile.write(b"HTTP/1.1 " + _REFUSALS[fault] + size + page)
                 return True
+            if isinstance(fault, Cut) and not fault.in_answer and fault.after < len(head) + length:
+                upstream.sendall(head[: fault.after])
+                _pass_on(self.rfile, upstream.sendall, max(fault.after - len(head), 0))
+                raise _BrokenError
             upstream.sendall(head)
             if fault is Break.CUT_REQUEST:
                 _pass_on(self.rfile, upstream.sendall, length // 2)
@@ -139,12 +177,21 @@ def _handler(proxy: FaultProxy) -> type[socketserver.StreamRequestHandler]:
             self._answer(line.startswith("HEAD"), answers, fault)
             return True
 
-        def _answer(self, is_head: bool, answers: BinaryIO, fault: Break | None) -> None:
+        def _answer(self, is_head: bool, answers: BinaryIO, fault: Fault) -> None:
             head = _read_head(answers)
             if not head or fault is Break.LOST_ANSWER:
                 raise _BrokenError
-            self.wfile.write(head)
             length = 0 if is_head or b" 204 " in head.split(b"\r\n", 1)[0] else _length(head)
+            if isinstance(fault, Cut) and fault.in_answer and fault.after < len(head) + length:
+                self.wfile.write(head[: fault.after])
+                _pass_on(answers, self.wfile.write, max(fault.after - len(head), 0))
+                raise _BrokenError
+            if isinstance(fault, Stall):
+                self.wfile.write(head if length else head[: len(head) // 2])
+                _pass_on(answers, self.wfile.write, length // 2)
+                self.rfile.read(1)  # until the client has had enough
+                raise _BrokenError
+            self.wfile.write(head)
             if fault is Break.CUT_ANSWER:
                 _pass_on(answers, self.wfile.write, length // 2)
                 raise _BrokenError

@@ -11,6 +11,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -20,10 +23,11 @@ from kobuild.image.mutate import gather
 from kobuild.oci.index import Index
 from kobuild.oci.manifest import Manifest
 from kobuild.oci.reference import Reference
-from kobuild.registry import PushResult, RegistryClient, RegistryStore, sessions
-from tests.support.faultproxy import Break, FaultProxy, run_proxy
+from kobuild.registry import AnonymousKeychain, PushResult, RegistryClient, RegistryStore, sessions
+from kobuild.transport import Request, Response, SystemClock, Transport
+from tests.support.faultproxy import Break, Cut, FaultProxy, Stall, run_proxy
 from tests.support.images import ARM64, make_image, make_layer, make_tar, random_image
-from tests.support.recorders import RecordingReporter
+from tests.support.recorders import HeldClock, RecordingReporter
 from tests.support.registry import DockerRegistry
 from tests.unit.registry.conftest import make_client
 
@@ -78,7 +82,7 @@ def test_a_push_that_breaks_for_good_fails_cleanly_and_a_second_one_ends_it(
     kind: Break, proxy: FaultProxy, plain_server: DockerRegistry, name: str
 ) -> None:
     images = images_for(kind)
-    for number in range(1, count_requests(proxy, images, name) + 1, 2 if images.index is None else 4):
+    for number in range(1, count_requests(proxy, images, name) + 1):
         proxy.restart(lambda count, number=number: kind if count >= number else None)  # type: ignore[misc]
         target = Reference.parse(f"{proxy.host}/{name}/{number}:1")
         direct = Reference.parse(f"{plain_server.host}/{name}/{number}:1")
@@ -101,6 +105,57 @@ def test_one_break_anywhere_in_a_read_is_survived(kind: Break, proxy: FaultProxy
     for number in range(1, len(proxy.lines) + 1):
         proxy.restart(lambda count, number=number: kind if count == number else None)  # type: ignore[misc]
         assert read_whole(make_client(), target) == size
+
+
+@pytest.mark.parametrize("in_answer", [False, True], ids=["request", "answer"])
+def test_a_reset_at_any_byte_of_any_request_is_survived(
+    in_answer: bool, proxy: FaultProxy, plain_server: DockerRegistry, name: str
+) -> None:
+    """The same push again and again, each time with another request cut at another byte, of its head or its body."""
+    images = images_for(Break.CUT_REQUEST)
+    requests = count_requests(proxy, images, name)
+    chosen = random.Random(in_answer)  # noqa: S311  # the same bytes each time
+    for number in range(1, requests + 1):
+        # Heads have 100 to 700 bytes, bodies up to 2300: among these some bytes of each.
+        for after in (0, chosen.randrange(1, 400), *chosen.sample(range(400, 2600), 2)):
+            cut = Cut(in_answer, after)
+            proxy.restart(lambda count, number=number, cut=cut: cut if count == number else None)  # type: ignore[misc]
+            target = Reference.parse(f"{proxy.host}/{name}/{number}-{after}:1")
+            make_client().push(images, [target])
+            direct = Reference.parse(f"{plain_server.host}/{name}/{number}-{after}:1")
+            assert make_client().head_manifest(direct) == images.root.descriptor
+
+
+class ImpatientTransport(Transport):
+    """Waits for an answer as long as a test can."""
+
+    def send(self, request: Request, **options: Any) -> Response:
+        return super().send(replace(request, read_seconds=0.25), **options)
+
+
+def test_a_server_that_falls_silent_in_any_answer_is_given_up_and_asked_again(proxy: FaultProxy, name: str) -> None:
+    images = images_for(Break.CUT_ANSWER)
+    requests = count_requests(proxy, images, name)
+    client = RegistryClient(ImpatientTransport(clock=HeldClock(), certs=()), AnonymousKeychain())
+    targets = [Reference.parse(f"{proxy.host}/{name}/{number}:1") for number in range(1, requests + 1)]
+    for number, target in enumerate(targets, start=1):
+        proxy.restart(lambda count, number=number: Stall() if count == number else None)  # type: ignore[misc]
+        client.push(images, [target])
+        assert client.head_manifest(target) == images.root.descriptor
+    for number in range(1, 4):
+        proxy.restart(lambda count, number=number: Stall() if count == number else None)  # type: ignore[misc]
+        assert read_whole(client, targets[0]) > 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_two_pushes_of_the_same_image_at_once_end_whole(seed: int, plain_server: DockerRegistry, name: str) -> None:
+    """Both find the blobs missing, and both send them."""
+    images = gather([random_image(20 + seed, count=6)])
+    target = Reference.parse(f"{plain_server.host}/{name}:1")
+    with ThreadPoolExecutor(3) as pool:
+        jobs = [pool.submit(make_client(clock=SystemClock()).push, images, [target]) for _ in range(3)]
+        assert [job.result().descriptor for job in jobs] == [images.descriptor] * 3
+    assert read_whole(make_client(), target) > 0
 
 
 def push_large(
