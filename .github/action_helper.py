@@ -116,7 +116,8 @@ def session_arguments(command: str, inputs: Inputs, folder: Path, pushed: str = 
 
 
 def _layer_cache(inputs: Inputs) -> list[str]:
-    return [f"--layer-cache={inputs.get('layer-cache')}"] if inputs.get("layer-cache") else []
+    # Workflows write `github.repository` into it, which may have capitals; no registry's repository has.
+    return [f"--layer-cache={inputs.get('layer-cache').lower()}"] if inputs.get("layer-cache") else []
 
 
 def _destinations(inputs: Inputs) -> list[str]:

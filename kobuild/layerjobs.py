@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -15,13 +16,14 @@ from kobuild.lock import LockedArtifact
 from kobuild.oci.digest import Digest
 from kobuild.oci.mediatypes import Compression
 from kobuild.oci.platforms import Platform
+from kobuild.oci.reference import Repository
 from kobuild.recipes import OpenTree, find_blob, find_record, fit
 from kobuild.sharing import SharedLayers
 from kobuild.sources.download import open_artifact
 from kobuild.sources.path import is_directory, resolve_path, tree_digest
 from kobuild.store.cachedsource import CacheSource
 from kobuild.store.housekeeping import LAYER_RECORDS
-from kobuild.streams import HashingWriter, Writable
+from kobuild.streams import HashingWriter, Readable, Writable, stoppable
 from kobuild.workshop import Workshop
 
 
@@ -109,12 +111,12 @@ class LayerJob:
         cache = self.workshop.cache
         try:
             result = self._make_and_keep(plan)
+            cache.write_record(LAYER_RECORDS, recipe, result.to_json())
+            held = _StoppableSource(CacheSource(cache, result.digest, result.size), self.workshop.cancelled)
+            return ObtainedLayer(result, found=False, source=self.shared.keep(recipe, plan, result, held))
         except BaseException:
             self.shared.give_up(recipe)
             raise
-        cache.write_record(LAYER_RECORDS, recipe, result.to_json())
-        held = CacheSource(cache, result.digest, result.size)
-        return ObtainedLayer(result, found=False, source=self.shared.keep(recipe, plan, result, held))
 
     def _make_and_keep(self, plan: LayerPlan) -> LayerResult:
         cache = self.workshop.cache
@@ -185,6 +187,21 @@ class _CancellableSink:
         if self._cancelled.is_set():
             raise CancelledError
         return self._sink.write(data)
+
+
+@dataclass(frozen=True, slots=True)
+class _StoppableSource:
+    """A layer on its way to other machines, which stops once the person has interrupted."""
+
+    source: CacheSource
+    cancelled: threading.Event
+
+    @property
+    def repository(self) -> Repository | None:
+        return self.source.repository
+
+    def open(self) -> AbstractContextManager[Readable]:
+        return stoppable(self.source.open(), self.cancelled)
 
 
 class _FollowedSink:

@@ -87,7 +87,9 @@ class Notary:
 
     def is_proved(self, content: str, proof: str) -> bool:
         """Whether the proof is right."""
-        return bool(self._key) and hmac.compare_digest(self._sum(content).encode(), proof.encode())
+        return bool(self._key) and hmac.compare_digest(
+            self._sum(content).encode(), proof.encode("utf-8", "surrogatepass")
+        )
 
     def _sum(self, content: str) -> str:
         return hmac.new(self._key, _DOMAIN + content.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()

@@ -13,7 +13,7 @@ import time
 from enum import Enum
 
 from kobuild.decompress import Decompressed
-from kobuild.errors import DigestMismatch, KobuildError, LimitExceeded, RegistryError
+from kobuild.errors import AuthError, DigestMismatch, KobuildError, LimitExceeded, RegistryError
 from kobuild.image.blobs import Blob, BlobSource
 from kobuild.layercache.origin import SharedSource
 from kobuild.layercache.records import Claim, Notary, Record, claim_manifest, read, record_manifest, tag_of
@@ -108,8 +108,6 @@ class LayerCache:
 
     def keep(self, recipe: str, plan: LayerPlan, result: LayerResult, source: BlobSource) -> BlobSource | None:
         """Put a layer there, with its record; a failure is a warning. In an audit, compare it with the record."""
-        with self._claims:
-            self._held.pop(recipe, None)
         if self._mode is Mode.AUDIT:
             self._compare(recipe, result)
         media_type = Family.OCI.layer(plan.compression)
@@ -118,12 +116,18 @@ class LayerCache:
             return None
         (layer,) = manifest.layers
         transfer = self._reporter.transfer(f"share {layer.digest.short}", layer.size)
+        with self._claims:
+            held = self._held.pop(recipe, None)  # from here on, nothing writes a claim over the record
         try:
             self._artifacts.push(tag_of(recipe), manifest, (Blob(layer, source), EMPTY_BLOB), transfer)
         except RegistryError as error:
             transfer.done("failed")
             self._stop_writing(error)
             return None
+        except BaseException:
+            if held is not None:
+                self._held[recipe] = held  # to be given up
+            raise
         self.kept += 1
         return self._source(Record(recipe, result, media_type, is_proved=True))
 
@@ -144,7 +148,9 @@ class LayerCache:
         try:
             manifest = self._artifacts.find(tag_of(recipe), writing=self._writes)
         except KobuildError as error:
-            self._stop_reading(error)
+            # Some registries deny a look into what does not exist yet, and allow the push.
+            if not (isinstance(error, AuthError) and error.status == 403 and self._writes):
+                self._stop_reading(error)
             return None
         return None if manifest is None else read(manifest, recipe, self._notary)
 
@@ -213,14 +219,14 @@ class LayerCache:
             return True
         wait(max(self._pace.settle, 4 * (time.monotonic() - began)), cancelled)
         seen = self._look(recipe)
-        is_ours = isinstance(seen, Claim) and seen.nonce == nonce
-        if is_ours:
-            with self._claims:
-                self._held[recipe] = (nonce, 0)
-                if self._heart is None:
-                    self._heart = threading.Thread(target=self._renew_claims, daemon=True)
-                    self._heart.start()
-        return is_ours or not self._reads
+        if seen is not None and self._believes(seen) and not (isinstance(seen, Claim) and seen.nonce == nonce):
+            return False
+        with self._claims:
+            self._held[recipe] = (nonce, 0)
+            if self._heart is None:
+                self._heart = threading.Thread(target=self._renew_claims, daemon=True)
+                self._heart.start()
+        return True
 
     def _renew_claims(self) -> None:
         while not self._closed.wait(self._pace.beat):
