@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -20,12 +21,15 @@ from kobuild.oci.digest import Digest
 from kobuild.oci.mediatypes import Compression
 from kobuild.oci.reference import Reference, Repository
 from kobuild.progress import NullReporter
-from kobuild.registry import RegistryClient
+from kobuild.registry import AnonymousKeychain, RegistryClient
 from kobuild.registry.tagged import EMPTY_BLOB
 from kobuild.store.cache import Cache
-from kobuild.streams import StoppedError
+from kobuild.streams import Readable, StoppedError, stoppable
+from kobuild.transport import Transport
+from tests.support.fakeregistry import Fault, run_fake
 from tests.support.images import compress, make_tar
 from tests.support.registry import DockerRegistry
+from tests.support.scripted import Reply, Seen
 from tests.unit.layercache.conftest import KEY
 
 PLAN = LayerPlan()
@@ -145,3 +149,47 @@ def test_an_interrupt_ends_the_wait(caches: list[LayerCache]) -> None:
     interrupted.set()
     with pytest.raises(StoppedError):
         caches[1].obtain(recipe("go"), interrupted)
+
+
+def test_an_upload_that_is_interrupted_leaves_the_layer_to_others(caches: list[LayerCache]) -> None:
+    assert caches[0].obtain(recipe("go"), NEVER) is None
+    result = LayerResult(Digest.of(b"tar"), Digest.of(b"layer"), 5, 3, members=1, newest_mtime=None)
+    with pytest.raises(StoppedError):
+        caches[0].keep(recipe("go"), PLAN, result, _Interrupted())
+    caches[0].give_up(recipe("go"))
+    assert caches[1].obtain(recipe("go"), NEVER) is None
+
+
+class _Interrupted:
+    """A layer whose reading stops."""
+
+    repository = None
+
+    def open(self) -> AbstractContextManager[Readable]:
+        stopped = threading.Event()
+        stopped.set()
+        return stoppable(BytesSource(b"layer").open(), stopped)
+
+
+@pytest.mark.parametrize("ever", [False, True])
+def test_a_repository_that_may_not_be_looked_into_before_it_is_there(tmp_path: Path, ever: bool) -> None:
+    """Some registries answer 403 for what does not exist yet; some logins may write and not read."""
+
+    def is_refused(seen: Seen) -> bool:
+        return seen.method == "GET" and "/layers/manifests/" in seen.path and (ever or not fake.manifests)
+
+    with run_fake() as fake:
+        fake.faults.append(Fault(is_refused, Reply(403), times=99))
+        transport = Transport()
+        client = RegistryClient(transport, AnonymousKeychain())
+        place = Reference.parse(f"{fake.host}/team/layers").repository
+        one, two = (
+            LayerCache(client, place, Cache(tmp_path / name), NullReporter(), notary=Notary(KEY), pace=QUICK)
+            for name in ("one", "two")
+        )
+        assert one.obtain(recipe("go"), NEVER) is None
+        make(one, "go")
+        assert (two.obtain(recipe("go"), NEVER) is None) is ever
+        one.close()
+        two.close()
+        transport.close()
