@@ -45,7 +45,9 @@ def ask_helper(
         text = f"{output}\n{error}".strip()
         if _NOT_FOUND.search(text):
             return None
-        line = next((line.strip() for line in text.splitlines() if line.strip()), "no output")
+        # An answer, given all the same, is no complaint: it would be shown.
+        lines = (line.strip() for line in text.splitlines())
+        line = next((line for line in lines if line and '"' not in line), "no output")
         raise ProgramError(f"run credential helper {program}: it failed ({status}): {line[:_SHOWN_CHARACTERS]}")
     return _parse(output, program)
 

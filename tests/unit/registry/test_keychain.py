@@ -149,6 +149,27 @@ def test_a_helper_of_the_registry_goes_before_the_store_and_before_stored_secret
     assert (tmp_path / "asked").read_text() == "get a.example\nget b.example\n"
 
 
+@pytest.mark.parametrize(
+    ("name", "host", "user"),
+    [
+        ("ecr-login", "123456789012.dkr.ecr.eu-west-1.amazonaws.com", "AWS"),
+        ("ecr-login", "public.ecr.aws", "AWS"),
+        ("acr-env", "mine.azurecr.io", "00000000-0000-0000-0000-000000000000"),
+        ("acr-login", "mine.azurecr.io", "<token>"),
+        ("gcr", "europe-docker.pkg.dev", "_dcgcr_0_0_0_token"),
+    ],
+)
+def test_the_clouds_own_helpers_are_asked_as_docker_asks_them(name: str, host: str, user: str, tmp_path: Path) -> None:
+    """ACR's helpers answer with an identity token, or with a null GUID as user and a token as password."""
+    answering(tmp_path, name, user)
+    found = keychain(tmp_path, {"credHelpers": {host: name}}).resolve(repository(f"{host}/team/app"))
+    place = f"docker-credential-{name}"
+    is_token = user == "<token>"
+    expected = Credential(place, identity_token=SECRET) if is_token else Credential(place, user, SECRET)
+    assert found == expected
+    assert (tmp_path / "asked").read_text() == f"get {host}\n"
+
+
 def test_helpers_know_docker_hub_by_its_old_name(tmp_path: Path) -> None:
     answering(tmp_path, "all")
     keychain(tmp_path, {"credsStore": "all"}).resolve(repository("debian"))
@@ -265,3 +286,12 @@ def test_github_token_is_for_ghcr_alone_and_comes_last(tmp_path: Path) -> None:
 )
 def test_keys_are_normalised(key: str, normal: str) -> None:
     assert normalize_key(key) == normal
+
+
+def test_a_helper_that_answers_and_fails_shows_nothing_of_its_answer(tmp_path: Path) -> None:
+    helper(tmp_path, "all", f"""echo '{{"Username": "u", "Secret": "{SECRET}"}}'; echo broken >&2; exit 3""")
+    found = keychain(tmp_path, {"credsStore": "all"})
+    assert found.resolve(repository("r.example/a")) is None
+    (problem,) = found.problems(repository("r.example/a"))
+    assert "it failed (3): broken" in problem
+    assert SECRET not in problem
