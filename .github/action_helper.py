@@ -230,6 +230,12 @@ def write_outputs(environ: Mapping[str, str], outputs: Mapping[str, str]) -> Non
             file.write(f"{key}<<{delimiter}\n{value}\n{delimiter}\n")
 
 
+def environment_folder(environ: Mapping[str, str]) -> Path:
+    """Where the environment is: one for each place that the action is run from, since a job may use two releases."""
+    place = hashlib.sha256(os.fsencode(ROOT)).hexdigest()[:8]
+    return Path(environ["RUNNER_TEMP"]) / f"kobuild-action-{place}"
+
+
 def environment_python(folder: Path) -> Path:
     """The Python of an environment that holds nox and kobuild; made once a job."""
     python = folder / "venv" / "bin" / "python"
@@ -242,9 +248,16 @@ def environment_python(folder: Path) -> Path:
         )
         for wanted in requirements():
             # In a folder of our own: Python and pip would take modules and files from a checkout's.
-            subprocess.run([*pip, "install", *PIP_OPTIONS, *wanted], check=True, cwd=folder)
+            subprocess.run(
+                [*pip, "install", *PIP_OPTIONS, *wanted], check=True, cwd=folder, env=install_environ(os.environ)
+            )
         done.touch()
     return python
+
+
+def install_environ(environ: Mapping[str, str]) -> dict[str, str]:
+    """What pip sees: the index that the job is configured for, and none of the secrets that the inputs bring."""
+    return {name: value for name, value in environ.items() if name != "GITHUB_TOKEN" and not name.startswith(PREFIX)}
 
 
 def own_pip_is_enough() -> bool:
@@ -320,7 +333,7 @@ def run(environ: Mapping[str, str]) -> int:
     for line in masks(inputs):
         print(line, flush=True)
     folder = inputs.folder(environ)
-    temporary = Path(environ["RUNNER_TEMP"]) / "kobuild-action"
+    temporary = environment_folder(environ)
     python = environment_python(temporary)
     outputs = Outputs()
     for command in commands_of(inputs):

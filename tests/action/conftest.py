@@ -46,11 +46,17 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "prepared").is_file():
             (project / "temp").mkdir()
-            (project / "temp" / "kobuild-action").symlink_to(folder)
+            place_in(project / "temp").symlink_to(folder)
             ran = Runner(ROOT, project, project / "temp", given=python()).run(command="build")
             assert ran.code == 0, ran.log
             (folder / "prepared").touch()
     return folder
+
+
+def place_in(temporary: Path) -> Path:
+    """Where the action looks for its environment."""
+    place: Path = load("action_helper").environment_folder({"RUNNER_TEMP": str(temporary)})
+    return place
 
 
 def python() -> dict[str, dict[str, str]]:
@@ -81,5 +87,5 @@ def runner(tmp_path: Path, environment: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delenv("KOBUILD_CACHE_DIR")
     for name in ("workspace", "temp"):
         (tmp_path / name).mkdir()
-    (tmp_path / "temp" / "kobuild-action").symlink_to(environment)
+    place_in(tmp_path / "temp").symlink_to(environment)
     return Runner(ROOT, tmp_path / "workspace", tmp_path / "temp", given=python())

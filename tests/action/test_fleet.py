@@ -13,7 +13,7 @@ from kobuild import cli
 from kobuild.oci.reference import Reference
 from kobuild.registry import AnonymousKeychain, RegistryClient
 from kobuild.transport import Transport
-from tests.action.conftest import ROOT, python
+from tests.action.conftest import ROOT, place_in, python
 from tests.support.checkouts import write
 from tests.support.registry import DockerRegistry
 from tests.support.runner import Runner
@@ -50,7 +50,7 @@ def run_workflow(folder: Path, checkout: Path, host: str, environment: Path) -> 
 
     def new_runner(place: Path) -> Runner:
         (place / "temp").mkdir(parents=True)
-        (place / "temp" / "kobuild-action").symlink_to(environment)
+        place_in(place / "temp").symlink_to(environment)
         shutil.copytree(checkout, place / "workspace", symlinks=True)
         return Runner(ROOT, place / "workspace", place / "temp", given=python())
 

@@ -239,3 +239,18 @@ def test_an_old_pip_leaves_the_work_to_a_new_one(
 ) -> None:
     monkeypatch.setattr(helper.importlib.metadata, "version", lambda _name: version)
     assert helper.own_pip_is_enough() is enough
+
+
+def test_pip_sees_no_secret_of_the_inputs(helper: ModuleType) -> None:
+    environ = {"GITHUB_TOKEN": "t", "KOBUILD_ACTION_PASSWORD": "p", "PIP_INDEX_URL": "https://index.example.com"}
+    assert helper.install_environ(environ) == {"PIP_INDEX_URL": "https://index.example.com"}
+
+
+def test_two_releases_in_one_job_have_an_environment_each(
+    helper: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    environ = {"RUNNER_TEMP": str(tmp_path)}
+    one = helper.environment_folder(environ)
+    assert helper.environment_folder(environ) == one
+    monkeypatch.setattr(helper, "ROOT", tmp_path / "another")
+    assert helper.environment_folder(environ) != one
