@@ -30,6 +30,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-t", "--tag", action="append", default=[], metavar="TAG", help="push under this tag instead of the target's"
     )
+    parser.add_argument(
+        "--keep-tags", action="store_true", help="fail, and send nothing, where a tag points at another image already"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -40,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         with group("Check the images", quiet=arguments.quiet):
             images = join(workshop, lock, [Reference.parse(text) for text in arguments.images])
         with group("Push", quiet=arguments.quiet):
-            result = workshop.registry.push(images, targets, workshop.reporter)
+            result = workshop.registry.push(images, targets, workshop.reporter, move_tags=not arguments.keep_tags)
         github.append_summary("\n".join(_summary(images, targets)), workshop.environ)
         value = _json(workshop, lock, images, targets)
     tell(arguments, _table(images))

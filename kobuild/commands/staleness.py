@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from kobuild.commands.sharing import shared_layers
+from kobuild.errors import UsageError
 from kobuild.fleet.jobs import FleetImage
 from kobuild.fleet.pushed import Knowledge, why_stale
 from kobuild.oci.reference import Repository
@@ -24,7 +25,9 @@ _READERS: Final = 8
 
 
 def find_stale(arguments: argparse.Namespace, images: Sequence[FleetImage], cache: Cache) -> dict[str, str]:
-    """Why each image that is out of date is so, by its file; nothing is written."""
+    """Why each image that is out of date is so, by its file; nothing is written. Raises UsageError under --offline."""
+    if arguments.offline:
+        raise UsageError("matrix --pushed: --offline forbids to ask the registries", hint="--since asks git alone")
     arguments.layer_cache_mode = "read"
     with reporting(quiet=arguments.quiet) as reporter, ExitStack() as stack:
         first = stack.enter_context(

@@ -59,7 +59,8 @@ def _require_digests(references: Sequence[Reference]) -> None:
 def _read(workshop: Workshop, reference: Reference) -> Image:
     """An image by digest; its layers stay where they are."""
     plain = Reference(reference.repository, None, reference.digest)
-    store = RegistryStore(workshop.registry, plain)
+    registry = workshop.registry.without_mirrors
+    store = RegistryStore(registry, plain)
     manifest = store.root()
     if not isinstance(manifest, Manifest):
         raise UsageError(f"index: {reference} is an index itself, not one platform's image", hint=_PUSH)
@@ -67,9 +68,7 @@ def _read(workshop: Workshop, reference: Reference) -> Image:
     if len(config.diff_ids) != len(manifest.layers):
         raise BaseError(f"read {reference}: its config and its manifest do not list the same number of layers")
     pairs = zip(manifest.layers, config.diff_ids, strict=True)
-    layers = (
-        Layer(item, RegistrySource(workshop.registry, reference.repository, item), diff_id) for item, diff_id in pairs
-    )
+    layers = (Layer(item, RegistrySource(registry, reference.repository, item), diff_id) for item, diff_id in pairs)
     return Image(manifest, config, tuple(layers))
 
 

@@ -19,6 +19,7 @@ from kobuild.layers.plan import LayerPlan, LayerResult
 from kobuild.lock import Lock, LockedArtifact, load
 from kobuild.proof import BuiltImage, prove
 from kobuild.recipes import OpenTree, find_record, fit, layer_plan
+from kobuild.registry import RegistryStore
 from kobuild.sharing import SharedLayers
 from kobuild.sources.hashing import hash_file
 from kobuild.sources.path import SCHEME, is_directory, resolve_path, tree_digest
@@ -64,12 +65,12 @@ def _reasons(workshop: Workshop, lock: Lock, knowledge: Knowledge) -> Iterator[s
         yield "it has no target"
         return
     yield from _changed_files(workshop, lock)
-    store = workshop.open_registry(targets[0])
-    built = prove(workshop, lock, store, settings.image.platforms)
+    registry = workshop.registry.without_mirrors
+    built = prove(workshop, lock, RegistryStore(registry, targets[0]), settings.image.platforms)
     images = [Image(item.manifest, item.config, ()) for item in built]
     digest = gather_with(settings, images, inherit_from_base(workshop, lock)).descriptor.digest
     for target in targets:
-        found = workshop.registry.head_manifest(target)
+        found = registry.head_manifest(target)
         if found is None or found.digest != digest:
             yield f"{target} points at {found.digest.short if found is not None else 'nothing'}, not at {digest.short}"
     for item in built:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -35,6 +36,13 @@ class RegistryClient:
         """`keychain` None is the usual one: files, helpers and environment. `mirrors` are for reading alone."""
         self._connection = Connection(transport, default_keychain() if keychain is None else keychain)
         self._mirrors = mirrors or Mirrors()
+
+    @property
+    def without_mirrors(self) -> RegistryClient:
+        """The same connections, reading from where things are pushed: a mirror may be behind."""
+        direct = copy.copy(self)
+        direct._mirrors = Mirrors()  # noqa: SLF001  # of its own class
+        return direct
 
     def get_manifest(self, reference: Reference) -> Manifest | Index:
         """What a reference points at, digest checked; raises NotFound, AuthError, RegistryError, IntegrityError."""

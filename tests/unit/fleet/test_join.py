@@ -174,6 +174,16 @@ def test_what_lies_in_another_repository_is_mounted_and_in_another_registry_copi
         project.run("verify", f"{other.host}/far/app:2")
 
 
+def test_a_tag_that_is_to_stay_stays(project: Project) -> None:
+    names = project.push_each()
+    before = project.run("index", "-q", "--keep-tags", *names)
+    assert project.run("index", "-q", "--keep-tags", *names) == before
+    project.write('labels = { a = "b" }')
+    error = project.run("index", "--keep-tags", *project.push_each(), code=1)
+    assert "is not to be moved" in error
+    assert project.head("app:1") == Digest.parse(before.splitlines()[0].rpartition("@")[2])
+
+
 def test_the_result_for_machines(project: Project) -> None:
     names = project.push_each()
     value: dict[str, Any] = json.loads(project.run("index", "--json", "-q", *names))

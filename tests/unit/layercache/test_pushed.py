@@ -102,6 +102,21 @@ def test_layers_that_land_in_the_base_are_fitted_to_it(shop: Shop, reason: Reaso
     shop.run("verify", "c", f"{shop.room}/app:1")
 
 
+def test_offline_nobody_can_tell(shop: Shop) -> None:
+    shop.run("matrix", "p", "--pushed", "--offline", str(shop.folder / "kobuild.toml"), code=2)
+    assert "--offline forbids to ask the registries" in shop.err
+
+
+def test_the_targets_themselves_are_asked_not_their_mirrors(shop: Shop, reason: Reasons) -> None:
+    shop.push("a")
+    shop.push("a", "--target", f"{shop.room}/mirror/app:1")
+    with (shop.folder / "kobuild.toml").open("a") as file:
+        file.write(f'mirrors = {{ "{shop.room}" = "{shop.room}/mirror" }}\n')
+    assert reason() == NOTHING
+    shop.client.push(gather([random_image(1)]), [Reference.parse(f"{shop.room}/app:1")])
+    assert "is not what the lock and the settings make" in reason()
+
+
 def test_several_images_are_looked_at_together(shop: Shop, tmp_path: Path) -> None:
     shop.push("a")
     text = (shop.folder / "kobuild.toml").read_text()
