@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.action.conftest import write_project
 from tests.action.test_workflows import check, check_schema
 from tests.support.archives import Entry, make_tar_gz
 from tests.support.commandline import Kobuild
@@ -68,6 +69,37 @@ def test_in_an_empty_repository_init_is_all_that_nox_needs(
     assert pushed.stdout.startswith(f"{registry.host}/team/app:v1@sha256:"), pushed.stderr
     refused = nox(environment, project, variables, "-s", "verify", "--", "oci:nowhere")
     assert refused.returncode == 1
+
+
+NOXFILE = """
+import nox
+
+from kobuild import noxsessions
+
+noxsessions.register(["build", "verify"], file="images/app.toml", prefix="image-")
+
+
+@nox.session(venv_backend="none")
+def build(session: nox.Session) -> None:
+    noxsessions.run(session, "inspect", "--json", *session.posargs)
+"""
+
+
+def test_sessions_stand_beside_those_of_a_project(environment: Path, project: Path) -> None:
+    write_project(project / "images", name="app.toml")
+    (project / "noxfile.py").write_text(NOXFILE)
+    variables = {"NOX_SCRIPT_MODE": "none"}
+    listed = nox(environment, project, variables, "--list").stdout
+    assert "- image-build [kobuild] -> Build the image into dist/image." in listed
+    assert "* build" in listed, "plain nox runs the project's own sessions alone"
+    done = nox(environment, project, variables, "-s", "image-build", "image-verify")
+    assert done.returncode == 0, done.stderr
+    tree = nox(environment, project, variables, "-s", "build", "--", "oci:dist/image")
+    assert '"digest"' in tree.stdout, tree.stderr
+    (project / "noxfile.py").write_text("from kobuild import noxsessions\n\nnoxsessions.register(['bulid'])\n")
+    wrong = nox(environment, project, variables, "--list")
+    assert wrong.returncode != 0
+    assert "KeyError: 'bulid'" in wrong.stderr
 
 
 def test_the_remote_tells_the_target_and_the_workflow_is_sound(project: Path, tmp_path: Path) -> None:
