@@ -64,13 +64,18 @@ def _matches(pattern: str) -> list[str]:
 def _name(file: str, pattern: str) -> str:
     """What a file is called: its path below the pattern's fixed part, without the suffix.
 
-    It depends on the file and the pattern alone, so that an image keeps its name when others come and go.
+    It depends on the file and the pattern alone, so that an image keeps its name when others come and go. A
+    `kobuild.toml` is called after its folder.
     """
-    fixed = os.path.dirname(os.path.normpath(_WILD.split(pattern)[0] + "x")) if _WILD.search(pattern) else ""
-    inner = os.path.relpath(file, fixed or ".") if _WILD.search(pattern) else os.path.basename(file)
-    parts = [part for part in Path(inner).with_suffix("").parts if part not in ("..", "/")]
-    if len(parts) > 1 and parts[-1] == _USUAL_STEM:
-        del parts[-1]  # images/go/kobuild.toml is go's
+    path = Path(file).with_suffix("")
+    is_usual = path.name == _USUAL_STEM
+    if _WILD.search(pattern):
+        fixed = os.path.dirname(os.path.normpath(_WILD.split(pattern)[0] + "x"))
+        parts = [part for part in Path(os.path.relpath(path, fixed or ".")).parts if part != ".."]
+    else:
+        parts = list(path.parts[-2 if is_usual else -1 :])
+    if is_usual and len(parts) > 1:
+        del parts[-1]
     return _NOT_IN_A_NAME.sub("-", "-".join(parts)).strip("-.") or _USUAL_STEM
 
 

@@ -25,7 +25,7 @@ class Pace:
     """How often a machine at work renews its claim."""
     stale: float = 90.0
     """A claim that was not renewed for so long has lost its machine."""
-    longest: float = 3600.0
+    longest: float = 1200.0
     """Nobody waits longer, whatever the claims say."""
 
 

@@ -191,6 +191,11 @@ def test_names_are_those_of_the_files_below_the_pattern(matrix: Matrix, checkout
     )
     assert names(matrix("more/**/*.toml")) == ["x", "a", "b-c", "b-d-e"]
     assert names(matrix("more/[x].toml", "more/b/d e.toml")) == ["x", "d-e"]
+    assert names(matrix("more/a/kobuild.toml", "more/b/c/kobuild.toml")) == ["a", "c"]  # as a shell expands it
+    write(checkout, {"kobuild.toml": settings()})
+    assert names(matrix()) == ["kobuild"]
+    assert names(matrix(str(checkout / "kobuild.toml"))) == ["checkout"]
+    assert names(matrix("more/*/kobuild.toml", "**/c/kobuild.toml", "./kobuild.*")) == ["kobuild", "a", "more-b-c"]
     assert names(matrix(str(checkout / "images" / "ko.toml"))) == ["ko"]
 
 
