@@ -21,11 +21,14 @@ from kobuild.image.image import Image
 from kobuild.image.mutate import Addition, alike, append_layers, base_annotations, with_config
 from kobuild.image.store import ImageStore
 from kobuild.lock import Lock
+from kobuild.oci import annotations as keys
 from kobuild.oci.config import ImageConfig
 from kobuild.oci.digest import Digest
 from kobuild.oci.index import Index
 from kobuild.oci.manifest import Manifest
+from kobuild.oci.mediatypes import Family
 from kobuild.oci.platforms import Platform
+from kobuild.settings.model import ToolSettings
 from kobuild.workshop import Workshop
 
 BUILD_INSTEAD = "build the image from this lock and these settings"
@@ -75,9 +78,10 @@ def assemble(workshop: Workshop, lock: Lock, base: Image, item: BuiltImage, *, e
     stands for it: so a newer base decides, as it does in a build.
     """
     settings = workshop.settings
+    versions = [locked_tool(lock, tool, item.platform)[0].version for tool in settings.tools]
     additions = [
-        Addition(layer, history_line(tool, locked_tool(lock, tool, item.platform)[0].version))
-        for tool, layer in zip(settings.tools, item.tools, strict=True)
+        Addition(_annotate(layer, tool, version, base.manifest.family), history_line(tool, version))
+        for tool, version, layer in zip(settings.tools, versions, item.tools, strict=True)
     ]
     created = choose_created(base.config, [item.created_seconds], epoch)
     # The base's name as it was when it was locked: the settings may have moved on.
@@ -87,6 +91,18 @@ def assemble(workshop: Workshop, lock: Lock, base: Image, item: BuiltImage, *, e
         append_layers(base, additions, created=created),
         dataclasses.replace(edits, annotations={**names, **settings.image.annotations}),
     )
+
+
+def _annotate(layer: Layer, tool: ToolSettings, version: str, family: Family) -> Layer:
+    """The layer with the annotations that a build gives it on a base of that family."""
+    notes = {
+        key: text
+        for key, text in layer.descriptor.annotations.items()
+        if key not in (keys.TOOL_NAME, keys.TOOL_VERSION)
+    }
+    if family is Family.OCI:
+        notes |= {keys.TOOL_NAME: tool.name, keys.TOOL_VERSION: version}
+    return dataclasses.replace(layer, descriptor=dataclasses.replace(layer.descriptor, annotations=notes))
 
 
 def _read(workshop: Workshop, lock: Lock, store: ImageStore, root: Manifest | Index, platform: Platform) -> BuiltImage:

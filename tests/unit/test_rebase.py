@@ -14,6 +14,7 @@ from kobuild.image.mutate import gather
 from kobuild.oci.digest import Digest
 from kobuild.oci.index import Index
 from kobuild.oci.manifest import Manifest
+from kobuild.oci.mediatypes import Family
 from kobuild.oci.platforms import Platform
 from kobuild.oci.reference import Reference
 from kobuild.registry import AnonymousKeychain, RegistryClient
@@ -192,3 +193,32 @@ def test_scratch_has_no_base(project: Project, capsys: pytest.CaptureFixture[str
     (project.folder / "kobuild.toml").write_text(text)
     project.run("rebase", code=2)
     assert "built from scratch" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("families", [(Family.OCI, Family.DOCKER), (Family.DOCKER, Family.OCI)])
+@pytest.mark.parametrize("compression", ["gzip", "zstd"])
+def test_a_base_of_the_other_family_gives_what_a_build_gives(
+    families: tuple[Family, Family], compression: str, project: Project
+) -> None:
+    def publish(family: Family, version: str) -> None:
+        images = [
+            make_image(
+                [make_layer(make_tar({"etc/version": version.encode() * 500}), family=family)],
+                platform=platform,
+                family=family,
+                members={"created": "2026-05-01T00:00:00Z"},
+            )
+            for platform in (AMD64, ARM64)
+        ]
+        project.client.push(gather(images), [project.base])
+
+    project.write(f'compression = "{compression}"')
+    publish(families[0], "1")
+    project.run("resolve", "--upgrade", "base")
+    project.run("push")
+    publish(families[1], "2")
+    project.run("rebase")
+    rebased = project.pushed()
+    project.run("push")
+    assert project.pushed() == rebased
+    project.run("verify", str(project.target))
