@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kobuild.layercache.records import CLAIM_TYPE, CONTENT, PROOF, RECORD_TYPE, Notary, Record, read, record_manifest
@@ -18,11 +18,11 @@ from kobuild.registry.tagged import EMPTY_BLOB
 
 RECIPE = "0" * 64
 KEY = "a key that nobody could guess"
-SURROGATES = st.text(st.characters(codec=None), max_size=20)
+SURROGATES = st.text(st.characters(codec=None), max_size=9)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | SURROGATES,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
-    max_leaves=8,
+    max_leaves=4,
 )
 MEMBERS = st.sampled_from(
     ["recipe", "media_type", "diff_id", "digest", "size", "uncompressed_size", "members", "newest_mtime", "annotations",
@@ -42,6 +42,10 @@ def manifest(kind: str | None, notes: dict[str, str]) -> Manifest:
     )
 
 
+PATIENT = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@PATIENT
 @given(
     st.sampled_from([RECORD_TYPE, CLAIM_TYPE, "other", None]),
     SURROGATES | st.dictionaries(MEMBERS, JSON | DIGESTS | st.just(RECIPE)).map(json.dumps),
@@ -65,6 +69,7 @@ RESULTS: st.SearchStrategy[Any] = st.builds(
 )
 
 
+@PATIENT
 @given(RESULTS, st.sampled_from([KEY, None]), st.sampled_from([KEY, "another key altogether"]))
 def test_what_was_written_is_read_and_proved_by_the_same_key(
     result: LayerResult, writer: str | None, reader: str
