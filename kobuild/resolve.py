@@ -110,17 +110,21 @@ def _require_proof(found: Resolution, path: Path) -> None:
 def resolve(
     settings: Settings, old: Lock | None, options: ResolveOptions, context: SourceContext, base_resolver: BaseResolver
 ) -> Resolution:
-    """The lock that fits the settings; independent tools are resolved side by side, and all their faults are told."""
+    """The lock that fits the settings; independent tools are resolved side by side, and all their faults are told.
+
+    The base goes first, alone: one that lacks a platform is told before anything is downloaded for it.
+    """
     _check_names(settings, options)
     known = old or Lock()
     with ThreadPoolExecutor(max_workers=_WORKERS, thread_name_prefix="kobuild-resolve") as pool:
         try:
             base = pool.submit(_resolve_base, settings, known.base, options, base_resolver)
+            _raise_failures([(BASE, base)])
             tools = {
                 tool.name: pool.submit(_resolve_tool, tool, known.tools.get(tool.name), settings, options, context)
                 for tool in settings.tools
             }
-            _raise_failures([(BASE, base), *((f"tools.{name}", job) for name, job in tools.items())])
+            _raise_failures([(f"tools.{name}", job) for name, job in tools.items()])
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             stop_all()

@@ -73,12 +73,14 @@ def run_registry(
     tls: tuple[Path, Path] | None = None,
     token: TokenServer | None = None,
     extra: Mapping[str, Any] | None = None,
+    port: int | None = None,
 ) -> Iterator[DockerRegistry]:
     """A docker-registry for the length of a block, with its storage in `folder`; deletion is on."""
     program = require_program("docker-registry")
     folder.mkdir(parents=True, exist_ok=True)
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    if port is None:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
     config = _config(folder, port, htpasswd=htpasswd, tls=tls, token=token)
     (folder / "config.yml").write_text(json.dumps({**config, **(extra or {})}))
     with (folder / "log").open("wb") as log:

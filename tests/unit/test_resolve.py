@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kobuild import lock as locks
-from kobuild.errors import FetchError, LockError, NewsFound, NoMatchingVersion, ResolveError, UsageError
+from kobuild.errors import BaseError, FetchError, LockError, NewsFound, NoMatchingVersion, ResolveError, UsageError
 from kobuild.lock import LockedBase
 from kobuild.oci.platforms import Platform
 from kobuild.resolve import Resolution, ResolveOptions, resolve_file
@@ -399,3 +399,14 @@ def test_licences_are_locked_and_one_that_is_not_told_again_stays(project: Proje
     project.upstream.licenses["ko-build/ko"] = "MIT"
     (change,) = project.resolve(UPGRADE_ALL).changes
     assert str(change) == "ko: 0.15.4 under Apache-2.0 → 0.15.4 under MIT"
+
+
+def test_a_platform_that_the_base_lacks_is_told_before_any_tool_is_asked_for(project: Project) -> None:
+    def lacking(name: str, platforms: Sequence[Platform], /) -> LockedBase | None:
+        raise BaseError(f"{name} has no image for {platforms[0]}")
+
+    context = project.context
+    with pytest.raises(BaseError, match=r"base: gcr\.io/some/base:alpine has no image for linux/amd64"):
+        resolve_file(project.settings, ResolveOptions(), context, lacking)
+    assert project.upstream.count() == 0
+    assert not project.lock_path.exists()
