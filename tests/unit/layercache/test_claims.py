@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from kobuild.image.blobs import BytesSource
-from kobuild.layercache.records import Notary, claim_manifest, tag_of
+from kobuild.layercache.records import Claim, Notary, claim_manifest, read, tag_of
 from kobuild.layercache.shared import LayerCache
-from kobuild.layercache.waiting import Pace
+from kobuild.layercache.waiting import Pace, Patience
 from kobuild.layers.plan import LayerPlan, LayerResult
 from kobuild.oci.digest import Digest
 from kobuild.oci.mediatypes import Compression
@@ -34,7 +34,7 @@ from tests.unit.layercache.conftest import KEY
 
 PLAN = LayerPlan()
 NEVER = threading.Event()
-QUICK = Pace(settle=0.05, poll=0.02, poll_most=0.1)
+QUICK = Pace(settle=0.2, poll=0.02, poll_most=0.1)
 
 
 @pytest.fixture
@@ -59,6 +59,23 @@ def recipe(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()
 
 
+def until(is_so: Callable[[], bool]) -> None:
+    """Wait for something that others do."""
+    for _ in range(1000):
+        if is_so():
+            return
+        NEVER.wait(0.02)
+    raise AssertionError("it never was so")
+
+
+def claim_of(client: RegistryClient, place: Repository) -> Claim:
+    manifest = client.artifacts(place).find(tag_of(recipe("go")), writing=False)
+    assert manifest is not None
+    claim = read(manifest, recipe("go"), Notary(KEY))
+    assert isinstance(claim, Claim)
+    return claim
+
+
 def make(cache: LayerCache, name: str) -> None:
     """Make a layer, and put it there."""
     tar = make_tar({"opt/tool": name.encode() * 100})
@@ -67,12 +84,14 @@ def make(cache: LayerCache, name: str) -> None:
     assert cache.keep(recipe(name), PLAN, result, BytesSource(data)) is not None
 
 
-def test_who_comes_while_it_is_made_waits_for_it(caches: list[LayerCache]) -> None:
+def test_who_comes_while_it_is_made_waits_for_it(caches: list[LayerCache], docker_registry: DockerRegistry) -> None:
     first, *others = caches
+    docker_registry.forget()
     assert first.obtain(recipe("go"), NEVER) is None
     with ThreadPoolExecutor(len(others)) as pool:
         waiting = [pool.submit(other.obtain, recipe("go"), NEVER) for other in others]
-        time.sleep(0.3)
+        # Each has looked for it, has seen the claim, and has looked again.
+        until(lambda: sum(tag_of(recipe("go")) in target for _, target, _ in docker_registry.requests()) > 2 * 7 + 3)
         assert not any(job.done() for job in waiting)
         make(first, "go")
         taken = [job.result(10) for job in waiting]
@@ -117,20 +136,26 @@ def test_nobody_waits_for_a_machine_that_is_gone(place: Repository, client: Regi
 
 
 def test_a_machine_at_work_says_so(place: Repository, client: RegistryClient, tmp_path: Path) -> None:
-    lively = Pace(settle=0.01, poll=0.02, poll_most=0.05, beat=0.05, stale=0.4)
-    worker, waiter = (
-        LayerCache(client, place, Cache(tmp_path / name), NullReporter(), notary=Notary(KEY), pace=lively)
-        for name in ("worker", "waiter")
-    )
+    lively = Pace(settle=0.01, beat=0.02)
+    worker = LayerCache(client, place, Cache(tmp_path / "w"), NullReporter(), notary=Notary(KEY), pace=lively)
     assert worker.obtain(recipe("go"), NEVER) is None
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(waiter.obtain, recipe("go"), NEVER)
-        time.sleep(1.0)  # longer than a claim lasts that nobody renews
-        assert not waiting.done()
-        make(worker, "go")
-        assert waiting.result(10) is not None
+    until(lambda: claim_of(client, place).beat >= 3)
+    make(worker, "go")
+    assert worker.find(recipe("go")) is not None
     worker.close()
-    waiter.close()
+
+
+def test_patience_is_with_machines_at_work_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("kobuild.layercache.waiting.time.monotonic", lambda: now[0])
+    patience = Patience(Pace(stale=90, longest=1000))
+    waits = []
+    for moment, nonce, beat in ((0, "a", 0), (80, "a", 1), (160, "a", 2), (249, "a", 2), (251, "a", 2), (252, "b", 2)):
+        now[0] = moment
+        waits.append(patience.waits_for(Claim(recipe("go"), nonce, beat, is_proved=True)))
+    assert waits == [True, True, True, True, False, True]
+    now[0] = 1001
+    assert not patience.waits_for(Claim(recipe("go"), "b", 99, is_proved=True))
 
 
 def test_a_claim_without_proof_holds_up_nobody(
