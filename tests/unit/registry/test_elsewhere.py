@@ -162,3 +162,18 @@ def test_a_challenge_at_the_end_of_a_redirect_is_not_answered(
             assert store.log != []
         assert thief.log == []
         assert all("authorization" not in seen.headers for seen in store.log)
+
+
+def test_a_challenge_behind_a_redirect_of_the_first_look_is_not_learned(world: World, tmp_path: Path) -> None:
+    world.home.behaviour.location = lambda path: path
+    answered = world.home.respond
+    with serve(lambda _: Reply(200, b'{"token": "stolen"}')) as thief:
+        challenge = {"WWW-Authenticate": f'Bearer realm="{thief.url}",service="x"'}
+        with serve(lambda _: Reply(401, headers=challenge)) as portal:
+            away = Reply(302, headers={"Location": f"{portal.url}/"})
+            assert world.home.server is not None
+            world.home.server.respond = lambda seen: away if seen.path == "/v2/" else answered(seen)
+            world.push(world.keychain(tmp_path, away=False))
+            assert portal.log != []
+        assert thief.log == []
+    assert ("team/app", "1") in world.home.manifests
