@@ -9,7 +9,7 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from kobuild.errors import FetchError, RegistryError
 from kobuild.oci.reference import Registry
-from kobuild.transport import Request, Transport, origin
+from kobuild.transport import Request, Transport
 
 _SNIFFED_BYTES: Final = 4096
 
@@ -73,8 +73,8 @@ class Endpoints:
         with self._transport.send(Request("GET", f"{base}/v2/"), expect=_AnyStatus(), retry=retry) as response:
             if base == plain and response.status == 400 and b"HTTPS" in response.read(_SNIFFED_BYTES):
                 return secure
-            if origin(response.url) == origin(base):  # what a redirect led to is not the registry
-                self._learn(base, response.headers)
+            # Any status is an answer here, a redirect too: a challenge is never that of another host.
+            self._learn(base, response.headers)
         return base
 
 

@@ -164,7 +164,7 @@ def test_a_challenge_at_the_end_of_a_redirect_is_not_answered(
         assert all("authorization" not in seen.headers for seen in store.log)
 
 
-def test_a_challenge_behind_a_redirect_of_the_first_look_is_not_learned(world: World, tmp_path: Path) -> None:
+def test_a_redirect_of_the_first_look_is_not_followed(world: World, tmp_path: Path) -> None:
     world.home.behaviour.location = lambda path: path
     answered = world.home.respond
     with serve(lambda _: Reply(200, b'{"token": "stolen"}')) as thief:
@@ -174,6 +174,6 @@ def test_a_challenge_behind_a_redirect_of_the_first_look_is_not_learned(world: W
             assert world.home.server is not None
             world.home.server.respond = lambda seen: away if seen.path == "/v2/" else answered(seen)
             world.push(world.keychain(tmp_path, away=False))
-            assert portal.log != []
+            assert portal.log == [], "its challenge would count as the registry's"
         assert thief.log == []
     assert ("team/app", "1") in world.home.manifests
