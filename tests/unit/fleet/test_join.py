@@ -101,10 +101,8 @@ def project(
     "more",
     [
         "",
-        'compression = "zstd"',
-        'compression = "estargz"',
-        'path = ["/opt"]\nworkdir = "/srv"\nlabels = { a = "b" }',
-        'base-annotations = "keep"',
+        'compression = "zstd"\npath = ["/opt"]\nworkdir = "/srv"\nlabels = { a = "b" }',
+        'compression = "estargz"\nbase-annotations = "keep"',
     ],
 )
 def test_the_index_is_that_of_one_push(project: Project, more: str) -> None:
@@ -117,6 +115,15 @@ def test_the_index_is_that_of_one_push(project: Project, more: str) -> None:
     again = json.loads(project.run("push", "-q", "--json", "--tag", "whole"))
     assert again["digest"] == digest == str(project.head("app:1")) == str(project.head("copy:1"))
     project.run("verify", f"{project.room}/copy:1")
+
+
+def test_the_time_that_is_set_for_the_pushes_is_not_needed_for_the_index(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1234567890")
+    names, whole = project.push_each(), project.run("push", "-q", "--tag", "1")
+    monkeypatch.delenv("SOURCE_DATE_EPOCH")
+    assert project.run("index", "-q", *names) == whole
 
 
 def test_bases_of_both_families_are_made_alike_though_each_runner_makes_one(project: Project) -> None:
