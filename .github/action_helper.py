@@ -183,7 +183,8 @@ class Outputs:
         if command == "build":
             output = inputs.get("output", "oci:dist/image")
             self.values["layout"] = str(folder / output.partition(":")[2])
-        self.values["result"] = json.dumps(result)
+        if command != "verify" or inputs.command == "verify":
+            self.values["result"] = json.dumps(result)
 
     def _add_image(
         self, result: Mapping[str, Any], platforms: Sequence[Mapping[str, Any]], *, by_digest: bool = False
@@ -242,7 +243,7 @@ def environment_python(folder: Path) -> Path:
     done = folder / "ready"
     if not done.is_file():
         alone = not own_pip_is_enough()
-        venv.create(folder / "venv", with_pip=alone, clear=True)
+        venv.create(folder / "venv", with_pip=alone, clear=True, symlinks=True)
         pip = (
             [str(python), "-I", "-m", "pip"] if alone else [sys.executable, "-I", "-m", "pip", "--python", str(python)]
         )

@@ -85,6 +85,7 @@ def test_the_whole_flow_logs_in_pushes_and_verifies(runner: Runner, tmp_path: Pa
         assert outputs["image"] == f"{registry.host}/team/app:v1@{outputs['digest']}"
         assert (outputs["name"], outputs["changed"]) == (f"{registry.host}/team/app", "true")
         assert outputs["layout"] == str(runner.workspace / "my images" / "out")
+        assert json.loads(outputs["result"])["images"][0] == outputs["image"]
         assert f"docker pull {registry.host}/team/app@{outputs['digest']}" in ran.summary
         assert ("add-mask", {}, PASSWORD) in ran.commands
         assert PASSWORD not in ran.log.replace(f"::add-mask::{PASSWORD}", "")
