@@ -28,7 +28,7 @@ from kobuild.registry.tagged import EMPTY_BLOB
 from kobuild.sharing import SharedLayer
 from kobuild.store.cache import Cache
 from kobuild.store.cachedsource import CachedSource
-from kobuild.streams import CHUNK_BYTES, HashingWriter
+from kobuild.streams import CHUNK_BYTES, HashingWriter, StoppedError
 
 
 class Mode(str, Enum):
@@ -113,31 +113,29 @@ class LayerCache:
         media_type = Family.OCI.layer(plan.compression)
         manifest = record_manifest(recipe, result, media_type, self._notary)
         if not self._writes or manifest is None:
+            self.give_up(recipe)
             return None
         (layer,) = manifest.layers
         transfer = self._reporter.transfer(f"share {layer.digest.short}", layer.size)
-        with self._claims:
-            held = self._held.pop(recipe, None)  # from here on, nothing writes a claim over the record
         try:
-            self._artifacts.push(tag_of(recipe), manifest, (Blob(layer, source), EMPTY_BLOB), transfer)
+            self._artifacts.store((Blob(layer, source), EMPTY_BLOB), transfer)
+            with self._claims:
+                self._held.pop(recipe, None)  # from here on, nothing writes a claim over the record
+            self._artifacts.put(tag_of(recipe), manifest)
         except RegistryError as error:
             transfer.done("failed")
             self._stop_writing(error)
+            self.give_up(recipe)
             return None
-        except BaseException:
-            if held is not None:
-                self._held[recipe] = held  # to be given up
-            raise
         self.kept += 1
         return self._source(Record(recipe, result, media_type, is_proved=True))
 
     def give_up(self, recipe: str) -> None:
-        """Let others make it."""
+        """Let others make it, if they wait for it to be made here."""
         with self._claims:
             held = self._held.pop(recipe, None)
-        if held is not None and self._writes:
-            with contextlib.suppress(RegistryError):
-                self._put_claim(recipe, "", 0)
+        if held is not None:
+            self._release(recipe)
 
     # What is there.
 
@@ -217,7 +215,11 @@ class LayerCache:
         except RegistryError as error:
             self._stop_writing(error)
             return True
-        wait(max(self._pace.settle, 4 * (time.monotonic() - began)), cancelled)
+        try:
+            wait(max(self._pace.settle, 4 * (time.monotonic() - began)), cancelled)
+        except StoppedError:
+            self._release(recipe)
+            raise
         seen = self._look(recipe)
         if seen is not None and self._believes(seen) and not (isinstance(seen, Claim) and seen.nonce == nonce):
             return False
@@ -237,6 +239,10 @@ class LayerCache:
                         nonce, beat = self._held[recipe]
                         self._held[recipe] = (nonce, beat + 1)
                         self._put_claim(recipe, nonce, beat + 1)
+
+    def _release(self, recipe: str) -> None:
+        with contextlib.suppress(RegistryError):
+            self._put_claim(recipe, "", 0)
 
     def _put_claim(self, recipe: str, nonce: str, beat: int) -> None:
         manifest = claim_manifest(recipe, nonce, beat, self._notary)

@@ -49,11 +49,16 @@ class TaggedArtifacts:
             return None
         return found if isinstance(found, Manifest) else None
 
-    def push(self, tag: str, manifest: Manifest, blobs: Sequence[Blob], transfer: Transfer | None = None) -> int:
-        """Store blobs that are not there, then the manifest under the tag; returns the bytes sent.
+    def push(self, tag: str, manifest: Manifest, blobs: Sequence[Blob]) -> None:
+        """Store blobs that are not there, then the manifest under the tag.
 
-        `transfer` follows the first blob. Raises RegistryError, and what reading the blobs raises.
+        Raises RegistryError, and what reading the blobs raises.
         """
+        self.store(blobs)
+        self.put(tag, manifest)
+
+    def store(self, blobs: Sequence[Blob], transfer: Transfer | None = None) -> None:
+        """Store blobs that are not there; `transfer` follows the first one."""
         stop = Stop()
         pusher = BlobPusher(self._connection, self._repository, self._scopes, stop)
         transfers: list[Transfer] = [transfer or NullTransfer(), *(NullTransfer() for _ in blobs[1:])]
@@ -62,7 +67,9 @@ class TaggedArtifacts:
             for blob, moving in zip(blobs, transfers, strict=True)
             if blob.descriptor.digest not in self._stored
         ]
-        sent = run_all([partial(pusher.push, blob, None, moving) for blob, moving in missing], stop)
-        ManifestWriter(self._connection, self._repository, self._scopes).put(manifest, tag)
+        run_all([partial(pusher.push, blob, None, moving) for blob, moving in missing], stop)
         self._stored.update(blob.descriptor.digest for blob in blobs)
-        return sum(count for _, count in sent)
+
+    def put(self, tag: str, manifest: Manifest) -> None:
+        """Let the tag point at a manifest whose blobs are there."""
+        ManifestWriter(self._connection, self._repository, self._scopes).put(manifest, tag)

@@ -168,6 +168,38 @@ def test_a_claim_without_proof_holds_up_nobody(
     assert time.monotonic() - began < 5
 
 
+def test_a_layer_that_cannot_be_kept_holds_up_nobody(caches: list[LayerCache]) -> None:
+    first, second, *_ = caches
+    assert first.obtain(recipe("go"), NEVER) is None
+    landing = tuple(f"{number:09}" for number in range(100_000))  # no registry takes a manifest of that size
+    result = LayerResult(Digest.of(b"x"), Digest.of(b"x"), 1, 1, members=1, newest_mtime=None, landing=landing)
+    assert first.keep(recipe("go"), PLAN, result, BytesSource(b"x")) is None
+    assert second.obtain(recipe("go"), NEVER) is None
+    second.give_up(recipe("go"))
+
+
+def test_a_machine_says_so_while_it_sends_the_layer(place: Repository, client: RegistryClient, tmp_path: Path) -> None:
+    lively = Pace(settle=0.01, beat=0.02)
+    worker = LayerCache(client, place, Cache(tmp_path / "w"), NullReporter(), notary=Notary(KEY), pace=lively)
+    assert worker.obtain(recipe("go"), NEVER) is None
+    seen: list[int] = []
+
+    class Slow:
+        repository = None
+
+        def open(self) -> AbstractContextManager[Readable]:
+            before = claim_of(client, place).beat
+            until(lambda: claim_of(client, place).beat > before + 1)
+            seen.append(before)
+            return BytesSource(b"x").open()
+
+    result = LayerResult(Digest.of(b"x"), Digest.of(b"x"), 1, 1, members=1, newest_mtime=None)
+    assert worker.keep(recipe("go"), PLAN, result, Slow()) is not None
+    assert seen
+    assert worker.find(recipe("go")) == result
+    worker.close()
+
+
 def test_an_interrupt_ends_the_wait(caches: list[LayerCache]) -> None:
     assert caches[0].obtain(recipe("go"), NEVER) is None
     interrupted = threading.Event()
