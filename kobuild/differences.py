@@ -9,7 +9,7 @@ from typing import Any, Final
 from kobuild.errors import Finding
 from kobuild.image.image import Carried, Image
 from kobuild.image.mutate import carry_into
-from kobuild.image.store import ImageStore
+from kobuild.image.store import ImageStore, NamingStore
 from kobuild.image.validate import FoundImage, Validation
 from kobuild.oci import jsonio, mediatypes
 from kobuild.oci.annotations import REF_NAME
@@ -20,7 +20,7 @@ from kobuild.oci.index import Index
 from kobuild.oci.manifest import Manifest
 from kobuild.oci.mediatypes import Family
 from kobuild.oci.platforms import Platform
-from kobuild.store.dockerarchive import DockerArchive
+from kobuild.store.dockerarchive import MANIFEST_FILE, DockerArchive
 from kobuild.store.layout import INDEX_FILE, Layout
 
 _INDEX_MEMBERS: Final = frozenset({"schemaVersion", "mediaType", "artifactType", "manifests", "subject", "annotations"})
@@ -95,6 +95,21 @@ def compare_index(store: ImageStore, validation: Validation, names: Sequence[str
         if name not in called:
             found = ", ".join(sorted(filter(None, called))) or "none"
             yield Finding(f"{place}: names of {validation.root.digest}", name, found, remedy)
+
+
+def compare_named(store: ImageStore, root: Manifest | Index) -> Iterator[Finding]:
+    """What a place says that its name points at, where that is not what it hands out.
+
+    Nothing else tells of a change in a tagged document: a digest covers all but that.
+    """
+    named = store.named_digest() if isinstance(store, NamingStore) else None
+    if named is not None and not named.covers(root.raw):
+        remedy = "the registry's storage is damaged or was changed: push again; or verify REF@DIGEST, if a proxy errs"
+        yield Finding(f"manifest {named} of {store.name}", str(named), str(root.digest), remedy)
+    if isinstance(store, DockerArchive):
+        for member in store.unknown_members():
+            remedy = "build again: the file was edited or damaged"
+            yield Finding(f"{store.name}: {MANIFEST_FILE}", "members that docker writes", json.dumps(member), remedy)
 
 
 def _compare_spelling(place: str, platform: Platform, entry: Descriptor, remedy: str) -> Iterator[Finding]:

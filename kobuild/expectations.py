@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from kobuild.base import load_base
 from kobuild.basetree import BaseTree
-from kobuild.build import base_tree, build, config_edits, inherit_from_base, locked_tool
+from kobuild.build import base_tree, build, config_edits, history_line, inherit_from_base, locked_tool
 from kobuild.errors import UsageError
 from kobuild.image.image import Image
 from kobuild.image.mutate import alike
@@ -55,7 +55,7 @@ def expect_index(workshop: Workshop, lock: Lock) -> IndexExpectation:
 
 
 def _expect_tool(workshop: Workshop, lock: Lock, tool: ToolSettings, base: Image) -> ToolExpectation:
-    _, artifact = locked_tool(lock, tool, base.platform)
+    locked, artifact = locked_tool(lock, tool, base.platform)
     plan = layer_plan(workshop.settings, tool, workshop.source_date_epoch)
 
     def open_tree() -> BaseTree:
@@ -70,6 +70,7 @@ def _expect_tool(workshop: Workshop, lock: Lock, tool: ToolSettings, base: Image
         rename=tool.rename,
         compression=workshop.settings.image.compression,
         diff_id=made.diff_id if made is not None else None,
+        history=history_line(tool, locked.version),
         whiteouts=tool.whiteouts,
         max_members=tool.max_members,
         moved=moves_of(workshop.cache, plan, artifact.sha256, open_tree),

@@ -39,6 +39,8 @@ class ToolExpectation:
     compression: Compression = Compression.GZIP
     diff_id: Digest | None = None
     """Of the layer, where it is known from an earlier build of the same recipe."""
+    history: str | None = None
+    """The line of the image's history that goes with the layer; None does not look."""
     whiteouts: bool = False
     """Whether it may delete files of the base."""
     max_members: int | None = None

@@ -15,6 +15,7 @@ from kobuild.differences import (
     compare_config,
     compare_index,
     compare_inherited,
+    compare_named,
     compare_platforms,
     compare_rebuilt,
     show,
@@ -137,6 +138,7 @@ def verify(
         findings += compare_platforms(store.name, tuple(wanted), validation, inherited.carried)
         findings += compare_inherited(store, validation.root, inherited.annotations, inherited.carried)
         findings += compare_index(store, validation, names)
+        findings += compare_named(store, validation.root)
     reports = []
     for platform, image in found.items():
         if platform in wanted:
@@ -260,6 +262,12 @@ class _ImageCheck:
             yield Finding(f"{self._place}: history", f"{expected} lines", f"{len(ours)} lines", _AGAIN)
         elif ours[: len(base)] != base:
             yield Finding(f"{self._place}: history", "the base's lines first", "others", _AGAIN)
+        else:
+            for tool, line in zip(self._expectation.tools, ours[len(base) :], strict=True):
+                said = line.get("created_by")
+                if tool.history is not None and said != tool.history:
+                    remedy = "the image has another version than the lock: build again, or restore the lock"
+                    yield Finding(f"{self._place}: history of tool {tool.name}", tool.history, show(said), remedy)
 
     def _compare_annotations(self) -> Iterator[Finding]:
         if self._image.manifest.family is Family.DOCKER:

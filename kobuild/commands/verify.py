@@ -16,6 +16,7 @@ from kobuild.engines.choosing import ENGINES
 from kobuild.errors import LockError
 from kobuild.expectations import expect, expect_index, open_subject, rebuild
 from kobuild.lock import Lock, load
+from kobuild.lockcheck import compare_spelling
 from kobuild.report import format_size, format_table
 from kobuild.store.layoutwriter import DEFAULT_NAME
 from kobuild.store.locations import OCI, Location
@@ -60,6 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
             rebuild=(lambda platform: rebuild(workshop, lock, platform)) if arguments.rebuild else None,
             reporter=workshop.reporter,
         )
+        report = replace(report, findings=(*compare_spelling(workshop.settings.lock_path, lock), *report.findings))
         judgement = judge_attestations(arguments, workshop, lock, report.digest)
         if judgement is not None:
             report = replace(report, findings=(*report.findings, *judgement.findings))

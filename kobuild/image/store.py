@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 
 from kobuild.image.blobs import BlobSource
 from kobuild.oci.descriptor import Descriptor
+from kobuild.oci.digest import Digest
 from kobuild.oci.index import Index
 from kobuild.oci.manifest import Manifest
 from kobuild.streams import Readable
@@ -38,3 +39,11 @@ class RangedStore(ImageStore, Protocol):
 
     def read_range(self, descriptor: Descriptor, start: int, size: int) -> bytes:
         """Exactly `size` bytes of a blob from `start` on, not verified: only the whole blob has a digest."""
+
+
+@runtime_checkable
+class NamingStore(ImageStore, Protocol):
+    """A place that says itself which digest a name has, beside handing out what it points at."""
+
+    def named_digest(self) -> Digest | None:
+        """What it says; None where it does not, or where the digest was asked for."""

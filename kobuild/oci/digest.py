@@ -33,6 +33,10 @@ class Digest:
         """The sha256 digest of `data`."""
         return cls("sha256", hashlib.sha256(data).hexdigest())
 
+    def covers(self, data: bytes) -> bool:
+        """Whether it is the digest of `data`."""
+        return hashlib.new(self.algorithm, data).hexdigest() == self.hex
+
     def hasher(self) -> hashlib._Hash:
         """A new hash object of this digest's algorithm."""
         return hashlib.new(self.algorithm)

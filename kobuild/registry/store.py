@@ -9,6 +9,7 @@ from functools import partial
 from kobuild.errors import SizeMismatch
 from kobuild.image.blobs import BlobSource
 from kobuild.oci.descriptor import Descriptor
+from kobuild.oci.digest import Digest
 from kobuild.oci.index import Index
 from kobuild.oci.manifest import Manifest
 from kobuild.oci.reference import Reference, Repository
@@ -54,6 +55,13 @@ class RegistryStore:
     def root(self) -> Manifest | Index:
         """What the reference points at, digest checked; raises NotFound, AuthError, RegistryError, IntegrityError."""
         return self.client.get_manifest(self.reference)
+
+    def named_digest(self) -> Digest | None:
+        """The digest that the registry's own headers give the tag; None where they give none. Raises RegistryError."""
+        if self.reference.digest is not None:
+            return None
+        found = self.client.head_manifest(self.reference)
+        return found.digest if found is not None else None
 
     def child(self, descriptor: Descriptor) -> Manifest | Index:
         """A manifest or index by descriptor, size and digest checked."""

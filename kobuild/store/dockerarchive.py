@@ -36,6 +36,8 @@ from kobuild.store.tarwriter import TarWriter
 from kobuild.streams import CHUNK_BYTES, HashingWriter, Readable, atomic_file, copy, read_bounded
 
 MANIFEST_FILE: Final = "manifest.json"
+_MEMBERS: Final = frozenset({"Config", "RepoTags", "Layers", "LayerSources", "Parent"})
+"""Of an entry of `manifest.json`, in moby's words (image/tarexport)."""
 
 
 def write_docker_archive(
@@ -121,24 +123,34 @@ class DockerArchive:
         """Open a blob, verified as it is read."""
         return self.source(descriptor).open()
 
+    def unknown_members(self) -> tuple[str, ...]:
+        """Names in the archive's `manifest.json` that docker does not write: perhaps known ones that were changed."""
+        return tuple(key for key in self._entry() if key not in _MEMBERS)
+
     @cached_property
     def _image(self) -> tuple[Manifest, dict[Digest, str]]:
         """The manifest, and which member holds which blob."""
+        place = f"{self.name}: {MANIFEST_FILE}"
         entry = self._entry()
-        config_name = jsonio.get_str(entry, "Config", f"{self.name}: {MANIFEST_FILE}")
-        layer_names = jsonio.get_strings(entry, "Layers", f"{self.name}: {MANIFEST_FILE}")
-        raw = self._read(config_name)
+        config_name = jsonio.get_str(entry, "Config", place)
+        layer_names = jsonio.get_strings(entry, "Layers", place)
+        raw = self._read(config_name, by=MANIFEST_FILE)
+        named = _named_digest(config_name)
+        if named is not None and not named.covers(raw):
+            # Before anything in it is believed: the name is the image ID.
+            place = f"{self.name}: {config_name}"
+            raise DigestMismatch(place, expected=str(named), actual=str(Digest.of(raw)))
         config = ImageConfig.from_bytes(raw, f"{self.name}: {config_name}")
         if len(config.diff_ids) != len(layer_names):
             raise LayoutError(
-                f"read {self.name}: its config lists {len(config.diff_ids)} layers and {MANIFEST_FILE} "
+                f"read {self.name}: its config {config_name} lists {len(config.diff_ids)} layers and {MANIFEST_FILE} "
                 f"{len(layer_names)}"
             )
         pairs = zip(layer_names, config.diff_ids, strict=True)
         layers = tuple(self._describe(name, diff_id) for name, diff_id in pairs)
         manifest = Manifest.build(
             media_type=Family.DOCKER.manifest,
-            config=Descriptor(Family.DOCKER.config, _named_digest(config_name) or config.digest, len(raw)),
+            config=Descriptor(Family.DOCKER.config, config.digest, len(raw)),
             layers=layers,
             annotations={},
         )
@@ -158,14 +170,17 @@ class DockerArchive:
             )
         return entries[0]
 
-    def _read(self, name: str) -> bytes:
+    def _read(self, name: str, *, by: str = "") -> bytes:
+        """A member whole; `by` is the member that names it."""
+        if by and self._files.size(name) is None:
+            raise LayoutError(f"read {self.name}: it has no member {name!r}, which {by} names")
         with self._files.open(name) as file:
             return read_bounded(file, jsonio.MAX_DOCUMENT_BYTES, f"{self.name}: {name}")
 
     def _describe(self, name: str, diff_id: Digest) -> Descriptor:
         size = self._files.size(name)
         if size is None:
-            raise LayoutError(f"read {self.name}: it has no member {name!r}")
+            raise LayoutError(f"read {self.name}: it has no member {name!r}, which {MANIFEST_FILE} names")
         with self._files.open(name) as file:
             head = file.read(4)
         if detect(head) is Compression.NONE:

@@ -9,13 +9,13 @@ The same reader serves a folder (`oci:`) and a tar of one (`oci-archive:`); `lay
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from kobuild.errors import LayoutError, LayoutMissing, MalformedDocument
+from kobuild.errors import LayoutError, LayoutMissing, MalformedDocument, SizeMismatch
 from kobuild.image.blobs import BlobSource, BytesSource
 from kobuild.oci import jsonio, mediatypes
 from kobuild.oci.annotations import REF_NAME
@@ -76,17 +76,18 @@ class Layout:
 
     def root(self) -> Manifest | Index:
         """The image or index that name, tag or digest choose; raises LayoutError, listing what there is."""
-        index = self.index()
-        if self.digest is not None:
-            return self._by_digest(self.digest)
-        entries = [item for item in index.manifests if self.tag in (None, item.annotations.get(REF_NAME))]
-        if len({item.digest for item in entries}) == 1:
-            # Each of them is looked at: one image may have several names, and any entry may be wrong.
-            documents = [self._by_entry(entry) for entry in entries]
-            return documents[0]
-        if self.tag is None and _is_one_image(index):
-            return index
-        raise self._ambiguous(index, len(entries))
+        with _naming(f"{self.name}: {INDEX_FILE}", INDEX_FILE):
+            index = self.index()
+            if self.digest is not None:
+                return self._by_digest(self.digest)
+            entries = [item for item in index.manifests if self.tag in (None, item.annotations.get(REF_NAME))]
+            if len({item.digest for item in entries}) == 1:
+                # Each of them is looked at: one image may have several names, and any entry may be wrong.
+                documents = [self._by_entry(entry) for entry in entries]
+                return documents[0]
+            if self.tag is None and _is_one_image(index):
+                return index
+            raise self._ambiguous(index, len(entries))
 
     def child(self, descriptor: Descriptor) -> Manifest | Index:
         """A manifest or index by descriptor; raises LayoutError (missing) or IntegrityError (other bytes)."""
@@ -106,7 +107,11 @@ class Layout:
         return self.source(descriptor).open()
 
     def _by_entry(self, entry: Descriptor) -> Manifest | Index:
-        document = self.child(entry)
+        try:
+            document = self.child(entry)
+        except SizeMismatch as error:
+            place = f"{error.place}, whose size {INDEX_FILE} lists"
+            raise SizeMismatch(place, expected=error.expected, actual=error.actual, hint=error.hint) from error
         if document.media_type != entry.media_type:
             raise MalformedDocument(
                 f"{self.name}: {INDEX_FILE} says that {entry.digest} is {entry.media_type}, and it is "
@@ -133,6 +138,19 @@ class Layout:
             f"read {self.name}: {found} images to choose from; {listed}",
             hint="name one: oci:DIR:NAME, or oci:DIR@sha256:…",
         )
+
+
+@contextmanager
+def _naming(place: str, file: str) -> Iterator[None]:
+    """Let an error name the file that led to it: of a blob that is not there, only that tells which byte was wrong."""
+    try:
+        yield
+    except LayoutMissing:
+        raise
+    except (LayoutError, MalformedDocument) as error:
+        if file in error.message:
+            raise
+        raise type(error)(f"{error.message} (by {place})", hint=error.hint) from error
 
 
 def parse_document(raw: bytes, media_type: str | None, what: str) -> Manifest | Index:

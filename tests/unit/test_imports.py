@@ -34,6 +34,7 @@ STANDS_ON: Final[Mapping[str, tuple[str, ...]]] = {
     "registry": ("image", "transport"),
     "sources": ("settings", "store", "transport"),
     "base": ("store", "lock"),
+    "lockcheck": ("lock",),
     "lockdiff": ("lock",),
     "fitting": ("base", "settings"),
     "resolve": ("fitting", "lockdiff", "sources", "registry"),
@@ -64,7 +65,7 @@ STANDS_ON: Final[Mapping[str, tuple[str, ...]]] = {
     "policy": ("explain", "signatures"),
     "jobsummary": ("summary", "explain"),
     "fleet": ("proof",),
-    "commands": ("scaffold", "fleet", "layercache", "headstart", "jobsummary", "expectations", "explain", "rebase", "repair", "toolruns", "policy"),
+    "commands": ("scaffold", "fleet", "layercache", "headstart", "jobsummary", "expectations", "explain", "rebase", "repair", "toolruns", "policy", "lockcheck"),
     "cli": ("commands",),
     "__main__": ("cli",),
 }
