@@ -103,12 +103,6 @@ def test_the_documented_flow(
         assert json.loads(capsys.readouterr().out)["digest"] == ran.outputs["digest"]
     transport.close()
 
-    write(checkout, {"README.md": "words", "images/go-tools-amd64.txt": "another"})
-    assert cli.main(["resolve", "-q", "-f", str(checkout / "images" / "go-tools.toml")]) == 0
-    later = run_workflow(tmp_path / "later", checkout, registry.host, environment)
-    assert [(job, part.get("name")) for job, part, _ in later.ran] == [
-        *[("plan", None), ("push", "go-tools"), ("index", "go-tools")]
-    ]
     quiet = run_workflow(tmp_path / "quiet", checkout, registry.host, environment)
     assert [job for job, *_ in quiet.ran] == ["plan"]
     assert quiet.outputs["plan"]["changed"] == "false"
