@@ -70,6 +70,8 @@ class NpmSource:
     def _document(self, name: str, version: str) -> dict[str, Any]:
         """All that npm says of one version; not a few fields, since of several npm leaves out the names."""
         found = _view(f"{name}@{version}", None, self._context)
+        if isinstance(found, list) and len(found) == 1:  # as some releases of npm have it
+            (found,) = found
         if not isinstance(found, dict):
             raise NoMatchingVersion(f"npm:{name} has no version {version}")
         return found
