@@ -157,8 +157,10 @@ def _make(workshop: Workshop, artifact: LockedArtifact, plan: LayerPlan, sink: W
 
 def _make_from(workshop: Workshop, artifact: LockedArtifact, plan: LayerPlan, sink: Writable) -> LayerResult:
     # Here, not above: a build that finds all its layers never pays for the engine's import.
+    from kobuild.layers.budget import limit_arenas  # noqa: PLC0415
     from kobuild.layers.engine import make_layer, pack_directory  # noqa: PLC0415
 
+    limit_arenas()
     cancellable = _CancellableSink(sink, workshop.cancelled)
     if is_directory(artifact.url, artifact.filename):
         return pack_directory(_unchanged_folder(workshop, artifact), plan, cancellable)

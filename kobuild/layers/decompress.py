@@ -10,7 +10,7 @@ from kobuild.layers.compressing import BROKEN_STREAM, Decompressor, open_decompr
 from kobuild.layers.magic import Packing, sniff
 from kobuild.layers.plan import Limits
 
-OUTPUT_BYTES: Final = 1024 * 1024
+OUTPUT_BYTES: Final = 256 * 1024
 """The largest chunk given out: it bounds memory, however well the input is compressed."""
 
 

@@ -12,7 +12,7 @@ import itertools
 import os
 import tempfile
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import IO, Final
 
 from kobuild.errors import ArchiveError
@@ -23,12 +23,13 @@ from kobuild.layers.threads import Block, Pipeline
 from kobuild.layers.writer import LayerWriter
 from kobuild.streams import Writable
 
-CHUNK_BYTES: Final = 4 * 1024 * 1024
+CHUNK_BYTES: Final = 2 * 1024 * 1024
 """The largest part of a file that is one segment: what a reader fetches at least."""
 _BLOCK_BYTES: Final = CHUNK_BYTES + 64 * 1024
 _ENOUGH_BYTES: Final = 1024 * 1024
 """A block with this much in it is handed on rather than filled to the brim."""
-_SPOOL_BYTES: Final = 4 * 1024 * 1024
+_WRITE_BYTES: Final = 128 * 1024
+_SPOOL_BYTES: Final = 1024 * 1024
 """An index beyond this goes to a temporary file: one of 200,000 members has some 70 MB."""
 
 
@@ -172,9 +173,9 @@ class IndexedWriter(LayerWriter):
             for member, _ in segment.followers:
                 self._record(member, [], "")
             offset = after
-        data = b"".join(data for data, _ in block.output)
+        for data in _gather(data for data, _ in block.output):
+            self._output.write(data)
         block.output.clear()  # the block may wait long until it is filled again
-        self._output.write(data)
 
     def _collect_chunk(self, block: Block, segment: Segment, chunk: Chunk) -> None:
         self._chunks.append(chunk)
@@ -196,6 +197,20 @@ def _spans(block: Block) -> Iterator[tuple[Segment, int]]:
         yield segment, following.start
     if marks:
         yield marks[-1], block.length
+
+
+def _gather(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in fewer pieces, the large ones uncopied."""
+    waiting: list[bytes] = []
+    count = 0
+    for piece in pieces:
+        waiting.append(piece)
+        count += len(piece)
+        if count >= _WRITE_BYTES:
+            yield b"".join(waiting)
+            waiting.clear()
+            count = 0
+    yield b"".join(waiting)
 
 
 def open_spool() -> IO[bytes]:

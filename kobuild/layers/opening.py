@@ -23,7 +23,7 @@ from kobuild.layers.zipreader import ZipReader, open_zip
 from kobuild.streams import Readable
 
 _READ_BYTES: Final = 256 * 1024
-_PREFETCHED: Final = 4
+_PREFETCHED: Final = 8
 _TAR_SUFFIXES: Final = (".tar", ".tgz", ".txz", ".tbz", ".tbz2", ".tzst", ".tar.gz", ".tar.xz", ".tar.bz2", ".tar.zst")
 _OPAQUE_ZIPS: Final = (".jar", ".war", ".ear")
 """Zips that are programs, run as they are: they go into the layer as one file."""

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import Final
 
+from kobuild.layers.budget import SPARE_BUFFERS
 from kobuild.layers.compressing import WINDOW_BYTES, crc32, deflate_block, open_zstd
 from kobuild.layers.members import Member
 from kobuild.layers.sparse import Buffer
@@ -16,6 +17,8 @@ from kobuild.streams import Writable
 
 BLOCK_BYTES: Final = 1024 * 1024
 """What is compressed at once. The output depends on this, so changing it needs a new format version."""
+_ZSTD_THREAD_BYTES: Final = 8 * 1024 * 1024
+"""What the second of zstd's threads needs."""
 
 _GZIP_HEADER: Final = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 """No name, no time, no system: RFC 1952, 2.3."""
@@ -96,11 +99,16 @@ class PlainWriter(LayerWriter):
 
 
 class ZstdWriter(PlainWriter):
-    """One zstd frame; its compressor has threads of its own."""
+    """One zstd frame; its compressor has threads of its own: one, or two where there is memory to spare."""
 
     def __init__(self, sink: Writable) -> None:
-        self._compressor = open_zstd(threads=2)
+        self._has_two = SPARE_BUFFERS.try_take(_ZSTD_THREAD_BYTES)
+        self._compressor = open_zstd(threads=2 if self._has_two else 1)
         super().__init__(sink)
+
+    def close(self) -> None:
+        """Give back what was spare."""
+        SPARE_BUFFERS.give_back(_ZSTD_THREAD_BYTES if self._has_two else 0)
 
     def _encode_block(self, block: Block) -> None:
         output = self._compressor.compress(block.filled)
@@ -120,7 +128,6 @@ class GzipWriter(PlainWriter):
         super().__init__(sink)
         self._window = b""
         self._crc = 0
-        self._output.write(_GZIP_HEADER)
 
     def finish(self) -> None:
         """Write the end of the archive, then the checksum and the length that end a gzip member."""
@@ -139,3 +146,8 @@ class GzipWriter(PlainWriter):
 
     def _encode_block(self, block: Block) -> None:
         block.output.append(deflate_block(block.filled, block.marks[0], last=block.last))
+
+    def _collect_block(self, block: Block) -> None:
+        if not self._output.size:
+            self._output.write(_GZIP_HEADER)
+        super()._collect_block(block)

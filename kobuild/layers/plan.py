@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -16,7 +16,7 @@ from kobuild.oci.digest import Digest
 from kobuild.oci.mediatypes import Compression
 from kobuild.streams import Readable
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 """Part of every recipe: raised whenever the same inputs would make other bytes."""
 
 
@@ -121,7 +121,11 @@ class LayerPlan:
     """Directories of the layer that the base has: they get no entry, so that the base's attributes stay."""
 
     def recipe(self, source_sha256: str) -> str:
-        """A hex key for all that decides the layer's bytes: the source's sha256, this plan and the format's version."""
+        """A hex key for all that decides the layer's bytes: the source's sha256, this plan and the format's version.
+
+        The limits belong to it, though they change no byte: a layer is not taken from a cache where an archive that
+        goes beyond them would be refused.
+        """
         parts = {
             "format": FORMAT_VERSION,
             "source": source_sha256,
@@ -136,6 +140,7 @@ class LayerPlan:
             "standard_dirs": self.base_has_standard_dirs,
             "devices": self.allow_devices,
             "whiteouts": self.allow_whiteouts,
+            "limits": astuple(self.limits),
             "moved": self.moved,
             "base_directories": self.base_directories,
         }

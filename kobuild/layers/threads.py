@@ -11,9 +11,13 @@ from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 from typing import Any, Final, Generic, TypeVar
 
+from kobuild.layers.budget import SPARE_BUFFERS
+
 T = TypeVar("T")
 
 _END: Final = None
+_OWN_BLOCKS: Final = 2
+"""One is filled while the other is worked on."""
 
 
 class Prefetch(Generic[T]):
@@ -88,7 +92,9 @@ class Block:
 class Pipeline:
     """Blocks through `digest`, then `encode` in several threads (where there is any), then `collect`, in order.
 
-    The first error of any stage is raised by the next `take`, or by `close`.
+    There are at most `blocks` of them, made as they are needed. Two are the pipeline's own; for each of the others
+    there must be room in the budget that all pipelines share. The first error of any stage is raised by the next
+    `take`, or by `close`.
     """
 
     def __init__(
@@ -101,15 +107,16 @@ class Pipeline:
         encode: Callable[[Block], None] | None = None,
         workers: int = 0,
     ) -> None:
+        self._block_bytes = block_bytes
+        self._most_blocks = blocks
+        self._blocks: list[Block] = []
         self._free: SimpleQueue[Block] = SimpleQueue()
-        for _ in range(blocks):
-            self._free.put(Block(block_bytes))
         self._error: BaseException | None = None
         self._to_digest: SimpleQueue[Block | None] = SimpleQueue()
         self._to_encode: SimpleQueue[Block | None] = SimpleQueue()
         self._to_collect: SimpleQueue[Block | None] = SimpleQueue()
         self._digest = digest
-        self._encode = encode
+        self._encode = encode or _do_nothing
         self._collect = collect
         self._workers = workers if encode else 0
         runs = [self._run_digest, self._run_collect, *[self._run_encode] * self._workers]
@@ -118,8 +125,8 @@ class Pipeline:
             thread.start()
 
     def take(self) -> Block:
-        """An empty block; waits for one."""
-        block = self._free.get()
+        """An empty block; waits for one where no more can be made."""
+        block = self._free.get() if self._free.qsize() or not self._may_grow() else self._make_block()
         if self._error is not None:
             raise self._error
         block.length = 0
@@ -145,10 +152,24 @@ class Pipeline:
         self.stop()
 
     def stop(self) -> None:
-        """End and join the threads; more than once does no harm."""
+        """End and join the threads, and free the blocks; more than once does no harm."""
         self._to_digest.put(_END)
         for thread in self._threads:
             thread.join()
+        # The stages are methods of this pipeline's owner: a circle, and the garbage collector may not come soon.
+        self._digest = self._collect = self._encode = _do_nothing
+        SPARE_BUFFERS.give_back(self._block_bytes * max(0, len(self._blocks) - _OWN_BLOCKS))
+        self._blocks.clear()
+        self._free = SimpleQueue()
+
+    def _may_grow(self) -> bool:
+        count = len(self._blocks)
+        return count < _OWN_BLOCKS or (count < self._most_blocks and SPARE_BUFFERS.try_take(self._block_bytes))
+
+    def _make_block(self) -> Block:
+        block = Block(self._block_bytes)
+        self._blocks.append(block)
+        return block
 
     def _attempt(self, work: Callable[[Block], None], block: Block) -> None:
         if self._error is None:
@@ -169,7 +190,7 @@ class Pipeline:
         self._to_collect.put(_END)
 
     def _run_encode(self) -> None:
-        while self._encode is not None and (block := self._to_encode.get()) is not _END:
+        while (block := self._to_encode.get()) is not _END:
             self._attempt(self._encode, block)
             block.ready.set()
 
@@ -179,3 +200,7 @@ class Pipeline:
                 block.ready.wait()
             self._attempt(self._collect, block)
             self._free.put(block)
+
+
+def _do_nothing(_: Block) -> None:
+    """The stage of a pipeline that has none, or has ended."""

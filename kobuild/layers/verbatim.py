@@ -28,7 +28,7 @@ _PACKINGS: Final = {
     Compression.GZIP: Packing.GZIP,
     Compression.ZSTD: Packing.ZSTD,
 }
-_PREFETCHED: Final = 4
+_PREFETCHED: Final = 8
 
 
 def may_keep_bytes(plan: LayerPlan) -> bool:

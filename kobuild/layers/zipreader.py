@@ -17,7 +17,7 @@ from kobuild.layers.sparse import Buffer
 from kobuild.layers.zipdirectory import DEFLATED, STORED, Window, ZipEntry, find_content, read_directory
 
 _READ_BYTES: Final = 64 * 1024
-_OUTPUT_BYTES: Final = 1024 * 1024
+_OUTPUT_BYTES: Final = 256 * 1024
 _MAX_LINK_BYTES: Final = 4096
 _ENCRYPTED: Final = 0x1 | 0x40 | 0x2000
 _UNIX_SYSTEMS: Final = frozenset({3, 19})

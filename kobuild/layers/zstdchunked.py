@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from collections.abc import Mapping
 from typing import IO, Final
 
-from kobuild.layers.compressing import open_zstd, zstd_frame
+from kobuild.layers.compressing import ZSTD_LEVEL_OF_INDEXES, open_zstd, zstd_frame
 from kobuild.layers.crc64 import crc64
-from kobuild.layers.estargz import describe, format_time
+from kobuild.layers.estargz import describe, format_time, quote
 from kobuild.layers.indexed import Chunk, IndexedWriter, Segment, open_spool, tar_name
 from kobuild.layers.members import Member
 from kobuild.layers.tarheader import ZERO_BLOCK
@@ -40,7 +39,7 @@ class _Section:
 
     def __init__(self) -> None:
         self._spool = open_spool()
-        self._compressor = open_zstd(threads=0)
+        self._compressor = open_zstd(threads=0, level=ZSTD_LEVEL_OF_INDEXES)
         self._hash = hashlib.sha256()
         self._waiting = bytearray()
         self.size = 0
@@ -120,25 +119,23 @@ class ZstdChunkedWriter(IndexedWriter):
         return zstd_frame(data)
 
     def _record(self, member: Member, chunks: list[Chunk], digest: str) -> None:
-        entry = describe(member)
-        for record, word in ((b"atime", "accesstime"), (b"ctime", "changetime"), (b"mtime", "modtime")):
-            if value := (member.records or {}).get(record):
-                entry[word] = _format_exact(value)
+        entry = _describe_exactly(member, member.records or {})
         if chunks:
-            entry["digest"] = f"sha256:{digest}"
-            entry["offset"] = chunks[0].offset
-            entry["endOffset"] = chunks[-1].end
-        for index, chunk in enumerate(chunks if len(chunks) > 1 else ()):
-            if index:
-                entry = {"type": "chunk", "name": entry["name"], "offset": chunk.offset, "chunkOffset": chunk.position}
-            entry["chunkSize"] = chunk.size
-            entry["chunkDigest"] = f"sha256:{chunk.digest}"
-            self._write_entry(entry)
+            ends = (digest.encode(), chunks[0].offset, chunks[-1].end)
+            entry += b',"digest":"sha256:%b","offset":%d,"endOffset":%d' % ends
         if len(chunks) <= 1:
             self._write_entry(entry)
+            return
+        for index, chunk in enumerate(chunks):
+            if index:
+                position = (quote(tar_name(member)), chunk.offset, chunk.position)
+                entry = b'"type":"chunk","name":%b,"offset":%d,"chunkOffset":%d' % position
+            self._write_entry(
+                b'%b,"chunkSize":%d,"chunkDigest":"sha256:%b"' % (entry, chunk.size, chunk.digest.encode())
+            )
 
-    def _write_entry(self, entry: dict[str, object]) -> None:
-        self._toc.write(self._separator + json.dumps(entry, separators=(",", ":")).encode())
+    def _write_entry(self, entry: bytes) -> None:
+        self._toc.write(b"%b{%b}" % (self._separator, entry))
         self._separator = b","
 
     def _see_segment(self, block: Block, segment: Segment, end: int) -> None:
@@ -158,19 +155,16 @@ class ZstdChunkedWriter(IndexedWriter):
 
     def _split_structure(self, block: Block, start: int, end: int) -> None:
         if end > start:
-            self._split_entry({"type": 2, "payload": base64.b64encode(block.view[start:end]).decode()})
+            payload = base64.b64encode(block.view[start:end])
+            self._split.write(b'{"type":2,"payload":"%b","position":%d}\n' % (payload, self._split_count))
+            self._split_count += 1
 
     def _split_file(self, member: Member, checksum: bytes) -> None:
-        entry: dict[str, object] = {"type": 1, "name": tar_name(member).decode()}
-        if member.size:
-            entry["size"] = member.size
-        entry["payload"] = base64.b64encode(checksum).decode() if checksum else None
-        self._split_entry(entry)
-
-    def _split_entry(self, entry: dict[str, object]) -> None:
-        entry["position"] = self._split_count
+        size = b'"size":%d,' % member.size if member.size else b""
+        payload = b'"%b"' % base64.b64encode(checksum) if checksum else b"null"
+        parts = (quote(tar_name(member)), size, payload, self._split_count)
+        self._split.write(b'{"type":1,"name":%b,%b"payload":%b,"position":%d}\n' % parts)
         self._split_count += 1
-        self._split.write(json.dumps(entry, separators=(",", ":")).encode() + b"\n")
 
     def _write_section(self, section: _Section) -> int:
         """The document as a skippable frame; returns where its bytes start."""
@@ -180,6 +174,16 @@ class ZstdChunkedWriter(IndexedWriter):
         while data := spool.read(CHUNK_BYTES):
             self._output.write(data)
         return offset
+
+
+def _describe_exactly(member: Member, records: Mapping[bytes, bytes]) -> bytes:
+    """The index's entry of a member whose pax records may say its times."""
+    modified = _format_exact(records[b"mtime"]) if b"mtime" in records else format_time(member.mtime or 0)
+    entry = describe(member, modified)
+    for record, word in ((b"atime", b"accesstime"), (b"ctime", b"changetime")):
+        if value := records.get(record):
+            entry += b',"%b":"%b"' % (word, _format_exact(value).encode())
+    return entry
 
 
 def _format_exact(value: bytes) -> str:

@@ -12,13 +12,16 @@ import struct
 import subprocess
 import tarfile
 import zlib
+from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kobuild.errors import ArchiveError
-from kobuild.layers import indexed
-from kobuild.layers.crc64 import crc64
+from kobuild.layers import compressing, indexed
+from kobuild.layers.crc64 import crc64, fold
 from kobuild.layers.estargz import format_time
 from kobuild.layers.plan import LayerPlan
 from kobuild.oci.mediatypes import Compression
@@ -290,3 +293,22 @@ def test_times_in_the_index() -> None:
     assert format_time(0) == ""
     assert format_time(2**40) == ""
     assert format_time(-(2**40)) == ""
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_crc64_with_isal_and_without(monkeypatch: pytest.MonkeyPatch, *, native: bool) -> None:
+    if not native:
+        monkeypatch.setattr("kobuild.layers.crc64._find_native", lambda: None)
+    assert crc64(b"123456789") == 0xB90956C775A41001
+    for size in [*range(70), 16_384, 16_385, 65_543, 300_001]:
+        data = os.urandom(size)
+        assert crc64(memoryview(data), 3**40) == fold(data, 3**40)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 300_000), st.sampled_from([1, 7, 255])), max_size=6), st.randoms())
+def test_what_was_compressed_before_does_not_show_in_a_frame(shapes: list[tuple[int, int]], random: Random) -> None:
+    for size, spread in shapes:
+        data = random.randbytes(size).translate(bytes(byte % spread for byte in range(256)))
+        fresh: Any = compressing.open_zstd(threads=0)
+        assert compressing.zstd_frame(data) == fresh.compress(data, fresh.FLUSH_FRAME)
