@@ -25,7 +25,6 @@ from kobuild.oci.platforms import Platform
 from kobuild.settings.model import Settings, ToolSettings
 from kobuild.sources.catalog import open_source
 from kobuild.sources.download import fetch_all, find_size, stop_all
-from kobuild.sources.licenses import find_license
 from kobuild.sources.model import Artifact, Release, SourceContext
 from kobuild.sources.versions import parse_pin
 from kobuild.store.locations import Location
@@ -233,6 +232,9 @@ def _look_up(
     asked: ToolSettings, platforms: tuple[Platform, ...], tool: ToolSettings, context: SourceContext
 ) -> LockedTool:
     """Ask the source, and find by a download what the publisher does not say."""
+    # Here, not above: where nothing moves, nobody pays for SPDX's list and GitHub's client.
+    from kobuild.sources.licenses import find_license  # noqa: PLC0415
+
     release = open_source(asked, context).resolve(asked, platforms)
     return LockedTool(
         name=tool.name,
