@@ -84,3 +84,7 @@ class RegistryStore:
     def read_range(self, descriptor: Descriptor, start: int, size: int) -> bytes:
         """Exactly `size` bytes of a blob from `start` on, not verified."""
         return self.client.read_range(self.reference.repository, descriptor, start, size)
+
+    def referrers(self, subject: Digest) -> tuple[Descriptor, ...]:
+        """The artifacts about a manifest; raises RegistryError."""
+        return self.client.referrers(self.reference.repository).find(subject)

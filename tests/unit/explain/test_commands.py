@@ -12,7 +12,7 @@ import pytest
 from kobuild import cli
 from kobuild.image.mutate import gather
 from kobuild.oci.reference import Reference
-from kobuild.registry import RegistryClient
+from kobuild.registry import Artifact, RegistryClient
 from tests.support.archives import Entry
 from tests.support.images import layout_of
 from tests.support.registry import DockerRegistry
@@ -60,6 +60,27 @@ def test_mirrors_of_the_settings_count_where_there_are_some(
     (tmp_path / "kobuild.toml").write_text("broken")
     assert cli.main(["inspect", "-q", "-C", str(tmp_path), str(mirrored)]) == 0
     assert "cannot be read, so that no mirrors" in capsys.readouterr().err
+
+
+def test_inspect_lists_what_the_registry_has_about_an_image(
+    registry: DockerRegistry, client: RegistryClient, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reference = Reference.parse(f"{registry.host}/cli/artifacts:1")
+    images = gather([base_image()])
+    client.push(images, [reference])
+    assert cli.main(["inspect", "--artifacts", str(reference)]) == 0
+    assert "no artifacts" in capsys.readouterr().out
+    artifact = Artifact.make(images.descriptor, "application/vnd.example", (), {"note": "x"})
+    client.referrers(reference.repository).push(artifact)
+    assert cli.main(["inspect", "--artifacts", str(reference)]) == 0
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.split() == ["application/vnd.example", "linux/amd64", str(artifact.manifest.digest)]
+    assert cli.main(["inspect", "--artifacts", "--json", str(reference)]) == 0
+    (item,) = json.loads(capsys.readouterr().out)["artifacts"]
+    assert (item["subject"], item["annotations"]) == (str(images.descriptor.digest), {"note": "x"})
+    layout_of(tmp_path / "out", base_image())
+    assert cli.main(["inspect", "-q", "--artifacts", f"oci:{tmp_path}/out"]) == 2
+    assert "is not in a registry" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["inspect", "diff"])
