@@ -91,7 +91,7 @@ class _Maker:
     def _collect_prioritized(self, opener: _Opener, stack: ExitStack) -> Prioritized | None:
         if self._plan.compression is not Compression.ESTARGZ or not self._plan.prioritized:
             return None
-        first = Prioritized(self._plan.prioritized, stack)
+        first = Prioritized(self._plan.prioritized, self._plan.moved, stack)
         first.collect(lambda inner: self._place_all(Placer(self._plan, self._place), opener(inner)))
         return first
 

@@ -8,7 +8,7 @@ nothing of a base is expected there but the few links named here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 STANDARD_DIRS: Final = frozenset(
@@ -43,10 +43,11 @@ Folders = Mapping[bytes, Mapping[bytes, int]]
 """Each directory of a layer that something lies in, to the names in it with their marks; the top is empty."""
 
 
-def find_landing(folders: Folders, directory_mark: int) -> tuple[str, ...]:
+def find_landing(folders: Folders, directory_mark: int, prioritized: Sequence[str] = ()) -> tuple[str, ...]:
     """The paths to look up in the base; none where the layer lands where no base needs to be asked.
 
-    Directory entries end with a slash: a mark that has the bits of `directory_mark` and is even tells them.
+    Directory entries end with a slash: a mark that has the bits of `directory_mark` and is even tells them. Paths that
+    are `prioritized` may lead through a base's link, too.
     """
     directories = {
         b"%b/%b" % (folder, name) if folder else name
@@ -54,7 +55,7 @@ def find_landing(folders: Folders, directory_mark: int) -> tuple[str, ...]:
         for name, mark in names.items()
         if mark & directory_mark and not mark & 1
     }
-    others = set(_others_at_links(folders, directories))
+    others = {*_others_at_links(folders, directories), *_links_on_the_way(prioritized)}
     if not (others or POSSIBLE_LINKS & folders.keys() or any(map(_is_system, directories))):
         return ()
     paths = {folder for folder in folders if folder} - directories | others
@@ -68,6 +69,14 @@ def _others_at_links(folders: Folders, directories: set[bytes]) -> Iterator[byte
         folder, _, name = path.rpartition(b"/")
         if name in folders.get(folder, ()) and path not in directories:
             yield path
+
+
+def _links_on_the_way(patterns: Sequence[str]) -> Iterator[bytes]:
+    """What could be a link above a path, or the path itself."""
+    for pattern in patterns:
+        parts = pattern.encode().strip(b"/").split(b"/")
+        ways = (b"/".join(parts[:count]) for count in range(1, len(parts) + 1))
+        yield from (way for way in ways if way in POSSIBLE_LINKS)
 
 
 def _is_system(path: bytes) -> bool:

@@ -105,7 +105,9 @@ class Placer:
 
     def landing(self) -> tuple[str, ...]:
         """What of the base must be looked up before the layer can be kept; see `landing.find_landing`."""
-        return find_landing(self._folders, _DIRECTORY_BIT) if self._plan.base_has_standard_dirs else ()
+        if not self._plan.base_has_standard_dirs:
+            return ()
+        return find_landing(self._folders, _DIRECTORY_BIT, self._plan.prioritized)
 
     def _is_the_bases(self, member: Member, name: bytes, output: bytes) -> bool:
         """Whether a link of the base stands for the member already; raises UnsafeMember for what would replace one."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -26,10 +28,13 @@ class Kept:
 
 
 class Prioritized:
-    """The members that `patterns` (image paths, in order of urgency) name, kept aside in a temporary file."""
+    """The members that `patterns` (image paths, in order of urgency) name, kept aside in a temporary file.
 
-    def __init__(self, patterns: Sequence[str], stack: ExitStack) -> None:
-        self._expressions = [compile_glob(pattern.lstrip("/")) for pattern in patterns]
+    `moved` says where directories really are, as a plan has it: who asks for `/bin/x` means what is found there.
+    """
+
+    def __init__(self, patterns: Sequence[str], moved: Sequence[tuple[str, str]], stack: ExitStack) -> None:
+        self._expressions = [compile_glob(path) for pattern in patterns for path in _places(pattern, moved)]
         self._spool = stack.enter_context(open_spool())
         self._targets: set[bytes] = set()
         self._folders: dict[bytes, Kept] = {}
@@ -103,3 +108,18 @@ class Prioritized:
             position += len(data)
             left -= len(data)
             yield data
+
+
+def _places(pattern: str, moved: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """The pattern as it is, and with each moved directory that its first parts name replaced by the place it is in."""
+    parts = pattern.strip("/").split("/")
+    yield "/".join(parts)
+    for path, place in moved:
+        count = path.count("/") + 1
+        head = "/".join(parts[:count])
+        if "**" not in head and compile_glob(head).fullmatch(os.fsencode(path)):
+            yield "/".join([*(_escape(part) for part in place.split("/") if part), *parts[count:]])
+
+
+def _escape(part: str) -> str:
+    return re.sub(r"([*?[])", r"[\1]", part)

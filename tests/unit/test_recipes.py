@@ -113,3 +113,24 @@ def test_what_would_replace_a_link_is_refused(entry: Entry) -> None:
     with pytest.raises(UnsafeMember, match="would replace") as caught:
         on_base(entry)
     assert "choose another root" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "root", "first"),
+    [
+        ("/bin/tool", "/", ["usr/bin/tool"]),
+        ("/usr/bin/tool", "/", ["usr/bin/tool"]),
+        ("/b?n/t*l", "/", ["usr/bin/tool"]),
+        ("/lib64/x", "/", ["usr/lib/x"]),
+        ("/lib/known", "/", ["usr/lib/known/y"]),
+        ("/bin", "/", ["usr/bin/tool", "usr/bin/other"]),
+        ("/bin/known/y", "/usr/bin", ["usr/bin/known/y"]),  # no entry of the archive leads to the link
+        ("/bin/elsewhere", "/", []),
+    ],
+)
+def test_prioritized_paths_follow_the_bases_links(pattern: str, root: str, first: list[str]) -> None:
+    names = ["bin/tool", "bin/other", "lib64/x", "lib/known/y"] if root == "/" else ["other", "known/y"]
+    plan = dataclasses.replace(PLAN, root=root, compression=Compression.ESTARGZ, prioritized=(pattern,))
+    made = on_base(*(Entry(name, name.encode()) for name in names), plan=plan)
+    landmark = ".prefetch.landmark" if first else ".no.prefetch.landmark"
+    assert made.names[: made.names.index(landmark)] == first
