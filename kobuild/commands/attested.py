@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from kobuild.commands.attaching import registry_reference
 from kobuild.commands.signing import trust_file
+from kobuild.errors import ProgramError, SignatureError
 from kobuild.explain.provenance import find_builder, make_statement
 from kobuild.lock import Lock
 from kobuild.oci.digest import Digest
 from kobuild.policy.attestations import attestation_file, find_attestations
 from kobuild.policy.judging import Judgement, judge
 from kobuild.policy.signers import Signers
-from kobuild.signatures.keyless import load_trust
+from kobuild.signatures.keyless import Trust, load_trust
 from kobuild.workshop import Workshop
 
 
@@ -42,8 +44,16 @@ def judge_attestations(
         return None
     files = [attestation_file(Path(name)) for name in arguments.attestation]
     found = files or (find_attestations(workshop.registry, reference, subject) if reference is not None else ())
-    signers = Signers(policy, lambda: load_trust(trust_file(workshop), offline=workshop.offline))
+    signers = Signers(policy, cache(partial(_load_trust, workshop)))
     return judge(arguments.image, subject, found, signers, _expected(workshop, lock, subject))
+
+
+def _load_trust(workshop: Workshop) -> Trust:
+    """Whose certificates count; raises ProgramError: that it cannot be had says nothing of the image."""
+    try:
+        return load_trust(trust_file(workshop), offline=workshop.offline)
+    except SignatureError as error:
+        raise ProgramError(error.message, hint=error.hint) from error
 
 
 def _expected(workshop: Workshop, lock: Lock, subject: Digest) -> dict[str, Any]:

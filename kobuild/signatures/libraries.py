@@ -12,9 +12,11 @@ SIGN_EXTRA: Final = "sign"
 """Has `sigstore`: signatures without a key, and attestations."""
 
 
-def missing_library(name: str, extra: str, error: ImportError) -> ProgramError:
+def missing_library(
+    name: str, extra: str, error: ImportError, action: str = "verify a publisher's signature"
+) -> ProgramError:
     """What to raise where a library of an extra cannot be imported."""
     return ProgramError(
-        f"verify a publisher's signature: the library {name} is not installed ({error})",
+        f"{action}: the library {name} is not installed ({error})",
         hint=f"install kobuild with its extra: python3 -m pip install 'kobuild[{extra}]'",
     )

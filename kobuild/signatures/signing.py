@@ -38,7 +38,7 @@ def keyless_signing(config: Path | None, environ: Mapping[str, str], *, offline:
         from sigstore.dsse import Statement  # noqa: PLC0415  # an extra, and slow to import
         from sigstore.sign import SigningContext  # noqa: PLC0415
     except ImportError as error:
-        raise missing_library("sigstore", SIGN_EXTRA, error) from error
+        raise missing_library("sigstore", SIGN_EXTRA, error, "sign") from error
     trust = _load_config(config, offline=offline)
     token = _find_token(environ)
     with contextlib.ExitStack() as stack:

@@ -64,7 +64,7 @@ def load_signing_key(data: bytes, password: str | None, place: str) -> SigningKe
         from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
         from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
     except ImportError as error:
-        raise missing_library("cryptography", SIGN_EXTRA, error) from error
+        raise missing_library("cryptography", SIGN_EXTRA, error, f"read the key {place}") from error
     found = _PEM.search(data)
     if found is None or len(data) > MAX_KEY_BYTES:
         raise SignatureError(f"read the key {place}: it is not PEM", hint=f"expected is {_KIND}")
@@ -91,7 +91,7 @@ def verify_statement_with_key(statement: SignedStatement, key: bytes) -> None:
         from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
         from cryptography.hazmat.primitives.serialization import load_der_public_key  # noqa: PLC0415
     except ImportError as error:
-        raise missing_library("cryptography", SIGN_EXTRA, error) from error
+        raise missing_library("cryptography", SIGN_EXTRA, error, "verify an attestation") from error
     try:
         public = load_der_public_key(key)
     except (ValueError, UnsupportedAlgorithm) as error:
@@ -111,7 +111,7 @@ def _unseal(body: bytes, password: str | None, place: str) -> bytes:
         from nacl.exceptions import CryptoError  # noqa: PLC0415  # an extra
         from nacl.secret import SecretBox  # noqa: PLC0415
     except ImportError as error:
-        raise missing_library("PyNaCl", SIGN_EXTRA, error) from error
+        raise missing_library("PyNaCl", SIGN_EXTRA, error, f"read the key {place}") from error
     if password is None:
         raise SignatureError(
             f"read the key {place}: it is encrypted",

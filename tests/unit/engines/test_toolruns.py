@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,9 @@ class Project(Kobuild):
     """A project with one tool that is a script."""
 
     def with_test(self, command: str | None, image: str = "") -> None:
+        """Write the settings; neither lock nor image depend on a tool's test."""
         test = f"test = {json.dumps(command)}" if command is not None else ""
         self.settings(SETTINGS.format(test=test, image=image))
-        self.ok("resolve", "-q")
 
     def verify(self, *arguments: str, engine: str = "buildah") -> Any:
         done = self.run("verify", "--run", "--engine", engine, "--json", "-q", *arguments)
@@ -43,18 +44,24 @@ class Project(Kobuild):
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return layout_of(tmp_path_factory.mktemp("shell") / "base", shell_image())
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project with its lock and its image, made once."""
+    folder = tmp_path_factory.mktemp("built")
+    layout_of(folder / "base", shell_image())
+    (folder / "files").mkdir()
+    (folder / "files" / "hello").write_text(SCRIPT)
+    (folder / "files" / "hello").chmod(0o755)
+    project = Project(folder, cache=tmp_path_factory.mktemp("cache"))
+    project.with_test(None)
+    project.ok("resolve", "-q")
+    project.ok("build", "-q")
+    return folder
 
 
 @pytest.fixture
-def project(tmp_path: Path, base: Path) -> Project:
-    folder = tmp_path / "project"
-    (folder / "files").mkdir(parents=True)
-    (folder / "files" / "hello").write_text(SCRIPT)
-    (folder / "files" / "hello").chmod(0o755)
-    (folder / "base").symlink_to(base)
-    return Project(folder, cache=tmp_path / "cache")
+def project(tmp_path: Path, built: Path) -> Project:
+    shutil.copytree(built, tmp_path / "project")
+    return Project(tmp_path / "project", cache=tmp_path / "cache")
 
 
 def held_by(engine: str) -> str:
@@ -95,7 +102,6 @@ def test_a_test_runs_in_the_image_wherever_it_lies(project: Project, tmp_path: P
 def test_a_test_that_fails_is_a_finding(project: Project, test: str, seconds: str, expected: str) -> None:
     require_program("buildah")
     project.with_test(test)
-    project.ok("build", "-q")
     done = project.verify("--timeout", seconds)
     assert done["code"] == 3
     assert not done["ok"]
@@ -113,7 +119,6 @@ def test_a_test_that_fails_is_a_finding(project: Project, test: str, seconds: st
 def test_what_a_test_leaves_in_the_background_is_not_waited_for(project: Project) -> None:
     require_program("buildah")
     project.with_test("sh -c 'sleep 31.7 & echo started'")
-    project.ok("build", "-q")
     done = project.verify("--timeout", "20")
     assert done["code"] == 0, done
     assert done["runs"]["tests"][0]["seconds"] < 10
@@ -123,7 +128,6 @@ def test_what_a_test_leaves_in_the_background_is_not_waited_for(project: Project
 def test_a_flood_of_output_is_kept_to_its_end(project: Project) -> None:
     require_program("buildah")
     project.with_test("sh -c 'i=0; while [ $i -lt 30000 ]; do i=$((i+1)); echo line $i; done; exit 1'")
-    project.ok("build", "-q")
     done = project.verify()
     assert done["code"] == 3
     assert len(done["runs"]["tests"][0]["output"]) <= 1 << 16
@@ -136,7 +140,6 @@ def test_an_engine_that_cannot_is_passed_over(project: Project, docker: Scripted
     require_program("buildah")
     docker.does(info="echo 'is the daemon running?'; exit 1")
     project.with_test("hello you")
-    project.ok("build", "-q")
     done = project.run("verify", "--run", "--json")
     assert done.code == 0, done.err
     assert "warning: docker does not work here: is the daemon running?; trying podman" in done.err
@@ -150,7 +153,6 @@ def test_an_engine_that_cannot_is_passed_over(project: Project, docker: Scripted
 def test_docker_is_asked_with_everything_that_matters(project: Project, docker: ScriptedDocker) -> None:
     docker.does(run="echo from docker", load=f'cp "$3" {docker.folder}/loaded.tar')
     project.with_test("hello 'a b' c")
-    project.ok("build", "-q")
     done = project.verify(engine="docker")
     assert done["code"] == 0, done
     assert done["runs"]["tests"][0]["output"] == "from docker"
@@ -168,7 +170,6 @@ def test_docker_is_asked_with_everything_that_matters(project: Project, docker: 
 def test_a_container_that_does_not_end_is_taken_down(project: Project, docker: ScriptedDocker) -> None:
     docker.does(run="exec sleep 60")
     project.with_test("hello")
-    project.ok("build", "-q")
     done = project.verify("--timeout", "1", engine="docker")
     assert done["code"] == 3
     assert done["runs"]["tests"][0]["exit_code"] is None
@@ -189,7 +190,6 @@ def test_no_engine_that_works_is_an_error_and_no_finding(
 ) -> None:
     docker.does(**script)
     project.with_test("hello")
-    project.ok("build", "-q")
     done = project.verify(engine="docker")
     assert done["code"] == 1
     assert expected in done["err"]
@@ -198,7 +198,6 @@ def test_no_engine_that_works_is_an_error_and_no_finding(
 
 def test_a_missing_engine_is_named(project: Project, tmp_path: Path) -> None:
     project.with_test("hello")
-    project.ok("build", "-q")
     (tmp_path / "empty").mkdir()
     project.environ["PATH"] = str(tmp_path / "empty")
     done = project.run("verify", "--run")
@@ -210,7 +209,6 @@ def test_a_missing_engine_is_named(project: Project, tmp_path: Path) -> None:
 
 def test_what_cannot_be_run_is_said(project: Project, docker: ScriptedDocker) -> None:
     project.with_test(None)
-    project.ok("build", "-q")
     done = project.verify(engine="docker")
     assert (done["code"], docker.asked) == (2, [])
     assert "no tool of the settings has a test" in done["err"]
@@ -226,7 +224,6 @@ def test_what_cannot_be_run_is_said(project: Project, docker: ScriptedDocker) ->
 
 def test_an_image_that_differs_is_not_run(project: Project, docker: ScriptedDocker) -> None:
     project.with_test("hello")
-    project.ok("build", "-q")
     project.with_test("hello", 'workdir = "/other"')
     done = project.run("verify", "--run", "--engine", "docker")
     assert (done.code, docker.asked) == (3, [])

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -201,3 +202,25 @@ def test_signing_needs_to_know_where(project: PushedProject, job: LocalSigstore,
     code, _, err = project.run("provenance", str(project.reference), "--sign")
     assert code == 1
     assert "read where to sign" in err
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "expected"),
+    [
+        ("sigstore.sign", ("--sign",), "sign: the library sigstore is not installed"),
+        ("cryptography.hazmat.primitives", ("--key", "k.pem"), "read the key k.pem: the library cryptography"),
+        ("nacl.secret", ("--key", "cosign.key"), "read the key cosign.key: the library PyNaCl is not installed"),
+    ],
+)
+def test_a_missing_library_is_named_with_its_extra(
+    project: PushedProject, monkeypatch: pytest.MonkeyPatch, module: str, arguments: tuple[str, ...], expected: str
+) -> None:
+    key = make_key()
+    write_key(project.folder / "k.pem", as_pem(key))
+    write_key(project.folder / "cosign.key", as_cosign(key, "p"))
+    monkeypatch.setenv("COSIGN_PASSWORD", "p")
+    monkeypatch.setitem(sys.modules, module, None)
+    code, _, err = project.run("provenance", str(project.reference), *arguments)
+    assert code == 1
+    assert expected in err
+    assert "python3 -m pip install 'kobuild[sign]'" in err
