@@ -148,8 +148,8 @@ def _answers(opener: urllib.request.OpenerDirector, url: str) -> bool:
         opener.open(url, timeout=2).close()
     except urllib.error.HTTPError as error:
         error.close()
-    except OSError:
-        return False
+    except OSError as error:
+        return "_ALERT_" in str(error)  # it wants a client certificate, so it is there
     return True
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from kobuild.errors import AuthError
+from kobuild.errors import AuthError, RegistryError
 from kobuild.image.mutate import gather
 from kobuild.oci.reference import Reference
 from kobuild.registry import RegistryClient, default_keychain
@@ -113,6 +113,36 @@ def test_no_proxy_is_kept_to(
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.server_port}")
         client.push(gather([random_image(1)]), [Reference.parse(f"{outside.host}/{name}:1")])
         assert proxy.asked == [], "this machine is never reached through a proxy"
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[DockerRegistry]:
+    """A registry that lets in only who shows a client certificate."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    certificate, key = map(str, authority.issue("guarded"))
+    tls = {"certificate": certificate, "key": key, "clientcas": [str(authority.certificate)]}
+    http_settings = {"addr": f"127.0.0.1:{port}", "secret": "for tests", "tls": tls}
+    folder = tmp_path_factory.mktemp("guarded")
+    with run_registry(folder, tls=(Path(certificate), Path(key)), extra={"http": http_settings}, port=port) as registry:
+        yield registry
+
+
+def test_docker_registry_is_shown_the_client_certificate_of_certs_d(
+    guarded: DockerRegistry, authority: Authority, name: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / guarded.host
+    folder.mkdir()
+    (folder / "ca.crt").write_bytes(authority.certificate.read_bytes())
+    images, target = gather([random_image(1)]), Reference.parse(f"{guarded.host}/{name}:1")
+    with pytest.raises(RegistryError, match="certificate"):
+        make_client(environ={}, certs=(tmp_path,)).push(images, [target])
+    certificate, key = authority.issue("mira", extensions="extendedKeyUsage=clientAuth")
+    (folder / "client.cert").write_bytes(certificate.read_bytes())
+    (folder / "client.key").write_bytes(key.read_bytes())
+    client = make_client(environ={}, certs=(tmp_path,))
+    client.push(images, [target])
+    assert client.head_manifest(target) == images.root.descriptor
 
 
 @pytest.fixture(scope="module")
