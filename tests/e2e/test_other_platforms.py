@@ -15,12 +15,13 @@ from kobuild.oci import jsonio
 from kobuild.oci.descriptor import Descriptor
 from kobuild.oci.digest import Digest
 from kobuild.oci.manifest import Manifest
+from kobuild.oci.mediatypes import Family
 from kobuild.oci.platforms import Platform
 from kobuild.oci.reference import Reference
 from kobuild.registry import AnonymousKeychain, RegistryClient
 from kobuild.transport import Transport
 from tests.support.commandline import Kobuild
-from tests.support.images import AMD64, ARM64, make_image, make_layer, make_tar
+from tests.support.images import AMD64, ARM64, make_image, make_layer, make_tar, random_image
 from tests.support.registry import DockerRegistry, run_registry, skopeo
 
 S390X = Platform("linux", "s390x")
@@ -196,3 +197,23 @@ def test_bills_and_statements_speak_of_what_was_built(kobuild: Kobuild, registry
     done = kobuild.run("sbom", "--platform", "linux/s390x", target)
     assert done.code == 2
     assert "nothing was built here" in done.err
+
+
+def test_zstd_on_a_docker_base_turns_what_is_kept_into_oci_too(
+    tmp_path: Path, kobuild: Kobuild, registry: DockerRegistry
+) -> None:
+    transport = Transport()
+    images = [random_image(n, family=Family.DOCKER, platform=item) for n, item in enumerate((AMD64, S390X))]
+    place = Reference.parse(f"{registry.host}/team/base:1")
+    RegistryClient(transport, AnonymousKeychain()).push(gather(images), [place])
+    transport.close()
+    assert raw(f"docker://{place}")["mediaType"] == Family.DOCKER.index
+    target = write_settings(kobuild, registry, registry.host, 'other-platforms = "keep"\ncompression = "zstd"')
+    kobuild.ok("push")
+    index = raw(f"docker://{target}")
+    assert (index["mediaType"], platforms_of(index)) == (Family.OCI.index, ["amd64", "s390x"])
+    assert {entry["mediaType"] for entry in index["manifests"]} == {Family.OCI.manifest}
+    kept = raw(f"docker://{registry.host}/team/ci@{index['manifests'][1]['digest']}")
+    assert kept["config"]["digest"] == str(images[1].config.digest), "the image ID is the same"
+    skopeo("copy", "--all", "--src-tls-verify=false", f"docker://{target}", f"oci:{tmp_path}/copy:1")
+    kobuild.ok("verify", target)
