@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -15,12 +16,19 @@ from kobuild.engines.model import EngineUnfit, Outcome
 PATIENCE_SECONDS: Final = 900.0
 """For an engine's own work, such as loading an image."""
 KEPT_BYTES: Final = 1 << 16
+_SHOWN_LETTERS: Final = 2000
+_COLOURS: Final = re.compile(r"\x1b\[[0-9;:]*m")
 _GRACE_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 0.5
 
 
-def run_program(command: Sequence[str], environ: Mapping[str, str], seconds: float) -> Outcome:
-    """Run to the end, or stop it and all that it started after `seconds`; raises EngineUnfit where it cannot start."""
+def run_program(
+    command: Sequence[str], environ: Mapping[str, str], seconds: float, *, grace_seconds: float = _GRACE_SECONDS
+) -> Outcome:
+    """Run to the end, or stop it and all that it started after `seconds`; raises EngineUnfit where it cannot start.
+
+    For `grace_seconds` it may end by itself after SIGTERM.
+    """
     start = time.monotonic()
     try:
         process = subprocess.Popen(
@@ -38,7 +46,7 @@ def run_program(command: Sequence[str], environ: Mapping[str, str], seconds: flo
         try:
             kept, is_over = _follow(process, process.stdout, start + seconds)
         finally:
-            _end(process)
+            _end(process, grace_seconds)
     return Outcome(
         process.returncode if is_over else None, kept.decode("utf-8", "replace").strip(), time.monotonic() - start
     )
@@ -54,9 +62,13 @@ def must_run(command: Sequence[str], environ: Mapping[str, str], action: str) ->
 
 
 def last_lines(text: str, count: int) -> str:
-    """The last lines of an output that say anything, joined for one line of a message."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return " | ".join(lines[-count:]) or "it said nothing"
+    """The last lines of an output that say anything, joined for one line of a message.
+
+    Colours are taken out, and what could move a terminal's cursor is not shown as it is.
+    """
+    lines = [line.strip() for line in _COLOURS.sub("", text).splitlines() if line.strip()]
+    joined = " | ".join(lines[-count:])[-_SHOWN_LETTERS:]
+    return "".join(letter if letter.isprintable() else "?" for letter in joined) or "it said nothing"
 
 
 def _follow(process: subprocess.Popen[bytes], pipe: IO[bytes], deadline: float) -> tuple[bytes, bool]:
@@ -87,11 +99,11 @@ def _waited(process: subprocess.Popen[bytes], seconds: float) -> bool:
     return True
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], grace_seconds: float) -> None:
     """Stop what still runs: politely, so that an engine can take its container down, then for good."""
     if process.poll() is None:
         process.terminate()
-        _waited(process, _GRACE_SECONDS)
+        _waited(process, grace_seconds)
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):  # nothing of it is left; PermissionError is macOS's word for that

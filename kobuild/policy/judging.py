@@ -13,6 +13,7 @@ from kobuild.oci.digest import Digest
 from kobuild.policy.attestations import Attestation, read_statement
 from kobuild.policy.signers import Signers
 from kobuild.signatures.dsse import PAYLOAD_TYPE
+from kobuild.signatures.words import printable
 
 _ATTEST: Final = "attest the image where it was pushed: kobuild provenance REF --attach --sign, or --key FILE"
 _FOREIGN: Final = "trust nothing of it, and attest the image anew; or change [verify] to who may sign"
@@ -67,14 +68,16 @@ def _judge_one(
     """Who signed it, empty where that is nobody who may, and what is wrong with it."""
     place, statement = attestation.place, attestation.statement
     if statement is None:
-        return "", (Finding(f"{place}: bundle", "a bundle with a signed statement", attestation.fault, _FOREIGN),)
+        return "", (
+            Finding(f"{place}: bundle", "a bundle with a signed statement", _show(attestation.fault), _FOREIGN),
+        )
     try:
         signer = signers.verify(statement, place)
     except SignatureError as error:
-        return "", (Finding(f"{place}: signature", f"one by {signers.wanted}", error.message, _FOREIGN),)
+        return "", (Finding(f"{place}: signature", f"one by {signers.wanted}", _show(error.message), _FOREIGN),)
     value = read_statement(statement.payload)
     if statement.payload_type != PAYLOAD_TYPE or value is None:
-        return signer, (Finding(place, "an in-toto statement", statement.payload_type, _FOREIGN),)
+        return signer, (Finding(place, "an in-toto statement", _show(statement.payload_type), _FOREIGN),)
     return signer, tuple(_compare(place, value, subject, signers, expected))
 
 
@@ -85,7 +88,7 @@ def _compare(
     subjects = [_at(item, "digest", subject.algorithm) for item in _list(statement.get("subject"))]
     if subject.hex not in subjects:
         found = ", ".join(f"{subject.algorithm}:{item}" for item in subjects) or "nothing"
-        yield Finding(f"{place}: subject", str(subject), found, "attest this image, not another one")
+        yield Finding(f"{place}: subject", str(subject), _show(found), "attest this image, not another one")
     kind = _at(statement, "predicate", "buildDefinition", "buildType")
     if kind != BUILD_TYPE:
         yield Finding(f"{place}: build type", BUILD_TYPE, _show(kind), _ATTEST)
@@ -107,7 +110,7 @@ def _compare_parameters(place: str, found: Any, expected: Mapping[str, Any]) -> 
             yield Finding(f"{place}: {_at(ours, name, 'name')}", f"sha256 {want}", f"sha256 {_show(got)}", _REBUILD)
     want, got = sorted(_at(ours, "platforms")), _list(_at(theirs, "platforms"))
     if want != sorted(map(str, got)):
-        yield Finding(f"{place}: platforms", ", ".join(want), ", ".join(map(str, got)) or "none", _REBUILD)
+        yield Finding(f"{place}: platforms", ", ".join(want), _show(", ".join(map(str, got)) or "none"), _REBUILD)
 
 
 def _compare_dependencies(place: str, found: Any, expected: Mapping[str, Any]) -> Iterator[Finding]:
@@ -115,7 +118,7 @@ def _compare_dependencies(place: str, found: Any, expected: Mapping[str, Any]) -
     ours, theirs = (_materials(item) for item in (expected, found))
     for key in dict.fromkeys((*ours, *theirs)):
         if ours.get(key) != theirs.get(key):
-            yield Finding(f"{place}: {key}", _show(ours.get(key)), _show(theirs.get(key)), _REBUILD)
+            yield Finding(f"{place}: {_show(key)}", _show(ours.get(key)), _show(theirs.get(key)), _REBUILD)
 
 
 def _materials(predicate: Any) -> dict[str, str]:
@@ -140,7 +143,7 @@ def _compare_source(place: str, found: Any, wanted: str) -> Iterator[Finding]:
     sources = [uri.removeprefix("git+") for uri in uris if uri.startswith("git+")]
     if not any(_matches(wanted, source if "@" in wanted else source.rpartition("@")[0]) for source in sources):
         remedy = "attest in a workflow of that repository, or change [verify] source"
-        yield Finding(f"{place}: source", wanted, ", ".join(sources) or "none", remedy)
+        yield Finding(f"{place}: source", wanted, _show(", ".join(sources) or "none"), remedy)
 
 
 def _matches(pattern: str, text: object) -> bool:
@@ -160,4 +163,4 @@ def _list(value: Any) -> list[Any]:
 
 
 def _show(value: object) -> str:
-    return "nothing" if value is None else str(value)[:500]
+    return "nothing" if value is None else printable(str(value))
