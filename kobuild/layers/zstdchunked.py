@@ -25,6 +25,9 @@ from kobuild.streams import CHUNK_BYTES, Writable
 
 MANIFEST_CHECKSUM: Final = "io.github.containers.zstd-chunked.manifest-checksum"
 MANIFEST_POSITION: Final = "io.github.containers.zstd-chunked.manifest-position"
+FORMER_CHECKSUM: Final = "io.containers.zstd-chunked.manifest-checksum"
+FORMER_POSITION: Final = "io.containers.zstd-chunked.manifest-position"
+"""What containers/storage looked for at first, and Podman 4.3 of Debian 12 still does."""
 TAR_SPLIT_POSITION: Final = "io.github.containers.zstd-chunked.tarsplit-position"
 
 _SKIPPABLE: Final = b"\x50\x2a\x4d\x18"
@@ -101,6 +104,8 @@ class ZstdChunkedWriter(IndexedWriter):
         toc = (toc_offset, self._toc.size, self._toc.uncompressed_size, _CRFS)
         split = (split_offset, self._split.size, self._split.uncompressed_size)
         self._annotations[MANIFEST_POSITION] = ":".join(map(str, toc))
+        self._annotations[FORMER_CHECKSUM] = self._annotations[MANIFEST_CHECKSUM]
+        self._annotations[FORMER_POSITION] = self._annotations[MANIFEST_POSITION]
         self._annotations[TAR_SPLIT_POSITION] = ":".join(map(str, split))
         footer = b"".join(number.to_bytes(8, "little") for number in (*toc, *split)) + _FOOTER_MAGIC
         self._output.write(_SKIPPABLE + len(footer).to_bytes(4, "little") + footer)
