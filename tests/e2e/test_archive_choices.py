@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import tarfile
 
 import pytest
@@ -56,3 +57,18 @@ def test_bounds_can_be_set(kobuild: Kobuild, line: str, key: str) -> None:
     assert code == 1
     assert f"set {key} if this archive is to be trusted" in text
     assert build(kobuild, 'max-members = 2\nmax-size = "1MB"\nmax-ratio = 5')[0] == 0
+    # A layer that the cache has is no way around a bound that was lowered since.
+    code, text = build(kobuild, line)
+    assert code == 1
+    assert f"set {key}" in text
+
+
+def test_a_lowered_ratio_refuses_what_the_cache_has(kobuild: Kobuild) -> None:
+    text = SETTINGS.replace("odd.tar", "odd.tar.gz")
+    (kobuild.folder / "odd.tar.gz").write_bytes(gzip.compress(make_tar([Entry("zeros", bytes(300_000_000))]), 1))
+    kobuild.settings(text.format(line="max-ratio = 5000"))
+    kobuild.ok("build")
+    kobuild.settings(text.format(line="max-ratio = 100"))
+    done = kobuild.run("build")
+    assert done.code == 1
+    assert "set max-ratio" in done.err
