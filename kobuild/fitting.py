@@ -40,13 +40,18 @@ def lacking_proof(tool: ToolSettings, locked: LockedTool, platforms: Sequence[Pl
 
 def require_fit(settings: Settings, lock: Lock) -> None:
     """Raise LockError naming everything that does not fit."""
-    faults = [*_base_faults(settings, lock.base), *_tool_faults(settings, lock)]
+    faults = find_misfits(settings, lock)
     if faults:
         listed = "".join(f"\n  {fault}" for fault in faults)
         raise LockError(
             f"{settings.lock_path} does not fit {settings.path.name}, and --locked forbids to change it:{listed}",
             hint="run `kobuild resolve` and commit the lock",
         )
+
+
+def find_misfits(settings: Settings, lock: Lock) -> list[str]:
+    """Everything of the lock that does not fit the settings, a line each."""
+    return [*_base_faults(settings, lock.base), *_tool_faults(settings, lock)]
 
 
 def _base_faults(settings: Settings, locked: LockedBase | None) -> list[str]:

@@ -14,6 +14,7 @@ from functools import partial
 
 from kobuild.build import base_tree, gather_with, inherit_from_base, locked_tool
 from kobuild.errors import KobuildError, NotFound
+from kobuild.fitting import find_misfits
 from kobuild.image.image import Image
 from kobuild.layers.plan import LayerPlan, LayerResult
 from kobuild.lock import Lock, LockedArtifact, load
@@ -64,6 +65,8 @@ def _reasons(workshop: Workshop, lock: Lock, knowledge: Knowledge) -> Iterator[s
     if not targets:
         yield "it has no target"
         return
+    # What the lock makes may be there, and yet the settings ask for something else by now.
+    yield from (f"the lock does not fit the settings: {misfit}" for misfit in find_misfits(settings, lock))
     yield from _changed_files(workshop, lock)
     registry = workshop.registry.without_mirrors
     built = prove(workshop, lock, RegistryStore(registry, targets[0]), settings.image.platforms)

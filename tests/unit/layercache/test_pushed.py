@@ -80,6 +80,18 @@ def test_without_a_target_or_a_lock_it_is_made(shop: Shop, reason: Reasons) -> N
     assert reason() == "there is no lock"
 
 
+def test_a_lock_that_the_settings_have_left_behind_is_seen(shop: Shop, reason: Reasons) -> None:
+    shop.push("a")
+    text = (shop.folder / "kobuild.toml").read_text()
+    (shop.folder / "tool2").write_bytes((shop.folder / "tool1").read_bytes())
+    (shop.folder / "kobuild.toml").write_text(text.replace("path:tool1", "path:tool2"))
+    assert "the lock does not fit the settings: tools.t1: the source was path:tool1" in reason()
+    (shop.folder / "kobuild.toml").write_text(text.replace('base = "scratch"', f'base = "{shop.room}/base:1"'))
+    assert "the lock does not fit the settings: base: " in reason()
+    (shop.folder / "kobuild.toml").write_text(text)
+    assert reason() == NOTHING
+
+
 def test_a_machine_knows_what_it_has_made(shop: Shop, reason: Reasons, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KOBUILD_LAYER_CACHE_KEY")
     shop.push("a")
