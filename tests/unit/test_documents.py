@@ -54,11 +54,12 @@ def test_a_dead_link_is_found(tmp_path: Path) -> None:
     assert dead_links(page) == ["other.md#four", "gone.md"]
 
 
-def test_what_the_threat_model_names_is_there() -> None:
-    text = (ROOT / "docs" / "threat-model.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize(("document", "least"), [("threat-model.md", 40), ("layers.md", 30)])
+def test_what_a_document_names_is_there(document: str, least: int) -> None:
+    text = (ROOT / "docs" / document).read_text(encoding="utf-8")
     tests = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
     named = set(re.findall(r"`(test_\w+)`", text))
-    assert len(named) > 40
+    assert len(named) > least
     assert {name for name in named if f"def {name}(" not in tests} == set()
     files = set(re.findall(r"`((?:kobuild|\.github)/[\w./]+)`", text))
     assert {name for name in files if not (ROOT / name).is_file()} == set()
