@@ -48,7 +48,9 @@ def test_other_kinds_of_keys() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [SIGNER.sign(b"other"), SIGNER.bundle(b"other"), CosignSigner().sign(CONTENT), b"AAAA"]
+    "data",
+    [SIGNER.sign(b"other"), SIGNER.bundle(b"other"), CosignSigner().sign(CONTENT), b"AAAA"],
+    ids=["of another file", "bundle of another file", "by another key", "of nothing"],
 )
 def test_signatures_of_others_and_of_other_files(data: bytes) -> None:
     with pytest.raises(SignatureError, match=f"^SUMS.sig: this is no signature of SUMS by the key {SIGNER.name}"):
