@@ -96,6 +96,7 @@ class LayerJob:
         recipe = plan.recipe(self.artifact.sha256)
         found = find_blob(cache, find_record(cache, recipe))
         if found is not None:
+            self.shared.check(recipe, found)
             return ObtainedLayer(found, found=True)
         with cache.exclusive(f"{LAYER_RECORDS}-{recipe}", self.workshop.cancelled):
             found = find_blob(cache, find_record(cache, recipe))

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from kobuild.image.blobs import BlobSource
 from kobuild.layers.plan import LayerPlan, LayerResult
+from kobuild.oci.reference import Repository
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +22,15 @@ class SharedLayer:
 class SharedLayers(Protocol):
     """Finds and keeps layers by their recipes; every method may be called from any thread."""
 
+    @property
+    def place(self) -> Repository | None:
+        """The repository that layers are put into when they are made here; None where they stay here."""
+
     def find(self, recipe: str) -> LayerResult | None:
         """What the recipe makes, as far as it is known."""
+
+    def check(self, recipe: str, result: LayerResult) -> None:
+        """Be told of a layer that this machine has made before; raises DigestMismatch where an audit knows another."""
 
     def obtain(self, recipe: str, cancelled: threading.Event) -> SharedLayer | None:
         """The layer; None where the caller is to make it, and then to `keep` it or to `give_up`.
@@ -40,9 +48,17 @@ class SharedLayers(Protocol):
 class NoSharedLayers:
     """Nothing is shared."""
 
+    @property
+    def place(self) -> Repository | None:
+        """Layers stay here."""
+        return None
+
     def find(self, recipe: str) -> LayerResult | None:
         """Nothing is known."""
         return None
+
+    def check(self, recipe: str, result: LayerResult) -> None:
+        """There is nothing to compare it with."""
 
     def obtain(self, recipe: str, cancelled: threading.Event) -> SharedLayer | None:
         """Every layer is made here."""

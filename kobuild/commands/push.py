@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         def build_and_push(start: HeadStart) -> tuple[Build, Sequence[Reference], PushResult]:
             # What the layer cache of the same registry is given is mounted from there, and need not be sent ahead.
             # Nor is anything where the tags may forbid the push.
-            watch = None if arguments.keep_tags or is_mounted(shared, workshop, targets[0]) else start
+            watch = None if arguments.keep_tags or is_mounted(shared, targets[0]) else start
             with group("Make the layers", quiet=arguments.quiet):
                 made = build(workshop, lock, platforms, beside=beside, watch=watch, shared=shared)
             with group("Push", quiet=arguments.quiet):

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from kobuild.errors import IntegrityError, LostEntry, NotFound
+from kobuild.errors import IntegrityError, LostEntry, RegistryError
 from kobuild.oci.reference import Repository
 from kobuild.registry import RegistrySource
 from kobuild.streams import Readable
@@ -18,7 +18,7 @@ class SharedSource:
 
     origin: RegistrySource
     forget: Callable[[], object]
-    """Told when the blob turns out to be gone or wrong."""
+    """Told when the blob turns out to be gone or wrong, or cannot be read."""
 
     @property
     def repository(self) -> Repository | None:
@@ -27,7 +27,7 @@ class SharedSource:
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Readable]:
-        """Open the bytes; the reader raises LostEntry where they are gone, or not those of the digest."""
+        """Open the bytes; the reader raises LostEntry where they cannot be read, or are not those of the digest."""
         with self.origin.open() as reader:
             yield _SharedReader(reader, self)
 
@@ -40,8 +40,9 @@ class _SharedReader:
     def read(self, size: int = -1, /) -> bytes:
         try:
             return self._reader.read(size)
-        except (NotFound, IntegrityError) as error:
+        except (RegistryError, IntegrityError) as error:
+            # Whatever the registry's trouble is: the layer can still be made.
             self._source.forget()
             digest = self._source.origin.descriptor.digest
-            text = f"layer {digest.short} is gone from the layer cache {self._source.origin.place}, or damaged there"
+            text = f"layer {digest.short} of the layer cache {self._source.origin.place} cannot be used: {error}"
             raise LostEntry(text, entry=str(digest)) from error

@@ -6,20 +6,20 @@ reading the layer to its end. Every failure of the registry is a warning and cos
 
 from __future__ import annotations
 
-import contextlib
-import secrets
 import threading
 import time
 from enum import Enum
 
 from kobuild.decompress import Decompressed
-from kobuild.errors import AuthError, DigestMismatch, KobuildError, LimitExceeded, RegistryError
+from kobuild.errors import AuthError, DigestMismatch, KobuildError, LimitExceeded, LostEntry
 from kobuild.image.blobs import Blob, BlobSource
+from kobuild.layercache.claims import Claims
 from kobuild.layercache.origin import SharedSource
-from kobuild.layercache.records import Claim, Notary, Record, claim_manifest, read, record_manifest, tag_of
+from kobuild.layercache.records import Claim, Notary, Record, read, record_manifest, tag_of
 from kobuild.layercache.waiting import Pace, Patience, wait
 from kobuild.layers.plan import LayerPlan, LayerResult
 from kobuild.oci.digest import Digest
+from kobuild.oci.manifest import Manifest
 from kobuild.oci.mediatypes import Family
 from kobuild.oci.reference import Repository
 from kobuild.progress import Reporter
@@ -66,76 +66,109 @@ class LayerCache:
         self._trusts_writers = trusts_writers
         self._mode = mode
         self._pace = pace or Pace()
+        self._claims = Claims(self._artifacts, notary, self._pace)
         self._reads = True
         self._writes = mode is Mode.USE
         self._lost: set[Digest] = set()
-        self._held: dict[str, tuple[str, int]] = {}
-        self._claims = threading.Lock()
-        self._closed = threading.Event()
-        self._heart: threading.Thread | None = None
+        self._found: dict[str, Record] = {}
+        self._lock = threading.Lock()
         self.taken = 0
         """Layers that others had made."""
         self.kept = 0
         """Layers that were put there."""
+        self.confirmed = 0
+        """In an audit: layers that are made here as the cache says."""
+        self.unknown = 0
+        """In an audit: layers that the cache says nothing of that is believed."""
 
     def close(self) -> None:
         """End the claims that are left."""
-        self._closed.set()
-        for recipe in list(self._held):
-            self.give_up(recipe)
+        self._claims.close()
+
+    @property
+    def place(self) -> Repository | None:
+        """Where layers are put that are made here; None where nothing is written."""
+        return self._repository if self._writes else None
 
     def find(self, recipe: str) -> LayerResult | None:
         """What the recipe makes, if its record is believed."""
         if self._mode is Mode.AUDIT:
             return None
         seen = self._look(recipe)
-        return seen.result if isinstance(seen, Record) and self._believes(seen) else None
+        if not isinstance(seen, Record) or not self._believes(seen):
+            return None
+        self._found[recipe] = seen
+        return seen.result
 
     def obtain(self, recipe: str, cancelled: threading.Event) -> SharedLayer | None:
         """The layer; None where the caller is to make it. Waits while another machine makes it."""
         patience = Patience(self._pace)
         while self._reads and self._mode is not Mode.AUDIT:
             began = time.monotonic()
-            seen = self._look(recipe)
+            seen = self._found.pop(recipe, None) or self._look(recipe)
             taken = self._take(seen) if isinstance(seen, Record) else None
             if taken is not None or not self._writes:
                 return taken
             if isinstance(seen, Claim) and self._is_of_another(seen) and patience.waits_for(seen):
                 patience.pause(cancelled)
-            elif self._claim(recipe, began, cancelled):
+            elif self._claim(recipe, began, cancelled) or patience.is_over:
                 return None
         return None
 
+    def check(self, recipe: str, result: LayerResult) -> None:
+        """In an audit, compare what was made here with the record; raises DigestMismatch where that says otherwise."""
+        if self._mode is not Mode.AUDIT:
+            return
+        seen = self._look(recipe)
+        is_known = isinstance(seen, Record) and self._believes(seen)
+        if isinstance(seen, Record) and is_known and seen.result.diff_id != result.diff_id:
+            raise DigestMismatch(
+                f"audit {self._repository}:{tag_of(recipe)}",
+                expected=f"diff ID {result.diff_id}, as made here",
+                actual=str(seen.result.diff_id),
+                hint="somebody put another layer under this recipe: find out who, and renew the key",
+            )
+        with self._lock:
+            self.confirmed += is_known
+            self.unknown += not is_known
+
     def keep(self, recipe: str, plan: LayerPlan, result: LayerResult, source: BlobSource) -> BlobSource | None:
-        """Put a layer there, with its record; a failure is a warning. In an audit, compare it with the record."""
-        if self._mode is Mode.AUDIT:
-            self._compare(recipe, result)
+        """Put a layer there, with its record; a failure is a warning. In an audit, compare it with the record.
+
+        Raises LostEntry where `source` turns out to be gone or damaged.
+        """
+        self.check(recipe, result)
         media_type = Family.OCI.layer(plan.compression)
         manifest = record_manifest(recipe, result, media_type, self._notary)
         if not self._writes or manifest is None:
-            self.give_up(recipe)
+            self._claims.give_up(recipe)
             return None
-        (layer,) = manifest.layers
-        transfer = self._reporter.transfer(f"share {layer.digest.short}", layer.size)
         try:
-            self._artifacts.store((Blob(layer, source), EMPTY_BLOB), transfer)
-            with self._claims:
-                self._held.pop(recipe, None)  # from here on, nothing writes a claim over the record
-            self._artifacts.put(tag_of(recipe), manifest)
-        except RegistryError as error:
-            transfer.done("failed")
+            self._send(recipe, manifest, source)
+        except LostEntry:
+            raise
+        except KobuildError as error:
             self._stop_writing(error)
-            self.give_up(recipe)
+            self._claims.void(recipe)
             return None
-        self.kept += 1
+        with self._lock:
+            self.kept += 1
         return self._source(Record(recipe, result, media_type, is_proved=True))
 
     def give_up(self, recipe: str) -> None:
         """Let others make it, if they wait for it to be made here."""
-        with self._claims:
-            held = self._held.pop(recipe, None)
-        if held is not None:
-            self._release(recipe)
+        self._claims.give_up(recipe)
+
+    def _send(self, recipe: str, manifest: Manifest, source: BlobSource) -> None:
+        (layer,) = manifest.layers
+        transfer = self._reporter.transfer(f"share {layer.digest.short}", layer.size)
+        try:
+            self._artifacts.store((Blob(layer, source), EMPTY_BLOB), transfer)
+            self._claims.end(recipe)
+            self._artifacts.put(tag_of(recipe), manifest)
+        except BaseException:
+            transfer.done("failed")
+            raise
 
     # What is there.
 
@@ -146,6 +179,8 @@ class LayerCache:
         try:
             manifest = self._artifacts.find(tag_of(recipe), writing=self._writes)
         except KobuildError as error:
+            if self._mode is Mode.AUDIT:
+                raise  # who asked for an audit must not take a silent registry for a good word
             # Some registries deny a look into what does not exist yet, and allow the push.
             if not (isinstance(error, AuthError) and error.status == 403 and self._writes):
                 self._stop_reading(error)
@@ -162,7 +197,8 @@ class LayerCache:
         source = CachedSource(self._cache, record.descriptor, self._source(record), is_base=False)
         if not record.is_proved and not self._checks_out(record, source):
             return None
-        self.taken += 1
+        with self._lock:
+            self.taken += 1
         return SharedLayer(record.result, source)
 
     def _checks_out(self, record: Record, source: BlobSource) -> bool:
@@ -189,16 +225,6 @@ class LayerCache:
         origin = RegistrySource(self._client, self._repository, record.descriptor)
         return SharedSource(origin, lambda: self._lost.add(record.result.digest))
 
-    def _compare(self, recipe: str, result: LayerResult) -> None:
-        seen = self._look(recipe)
-        if isinstance(seen, Record) and self._believes(seen) and seen.result.diff_id != result.diff_id:
-            raise DigestMismatch(
-                f"audit {self._repository}:{tag_of(recipe)}",
-                expected=f"diff ID {result.diff_id}, as made here",
-                actual=str(seen.result.diff_id),
-                hint="somebody put another layer under this recipe: find out who, and renew the key",
-            )
-
     # Who makes what.
 
     def _is_of_another(self, claim: Claim) -> bool:
@@ -209,53 +235,30 @@ class LayerCache:
 
         `began` is when there was no claim, by the monotonic clock. A registry that takes no claim gets no layer either.
         """
-        nonce = secrets.token_hex(8)
         try:
-            self._put_claim(recipe, nonce, 0)
-        except RegistryError as error:
+            nonce = self._claims.write(recipe)
+        except KobuildError as error:
             self._stop_writing(error)
             return True
         try:
             wait(max(self._pace.settle, 4 * (time.monotonic() - began)), cancelled)
         except StoppedError:
-            self._release(recipe)
+            self._claims.void(recipe)
             raise
         seen = self._look(recipe)
         if seen is not None and self._believes(seen) and not (isinstance(seen, Claim) and seen.nonce == nonce):
             return False
-        with self._claims:
-            self._held[recipe] = (nonce, 0)
-            if self._heart is None:
-                self._heart = threading.Thread(target=self._renew_claims, daemon=True)
-                self._heart.start()
+        self._claims.hold(recipe, nonce)
         return True
 
-    def _renew_claims(self) -> None:
-        while not self._closed.wait(self._pace.beat):
-            for recipe in list(self._held):
-                # Under the lock: a claim must not be written over the record that ends it.
-                with self._claims, contextlib.suppress(RegistryError):
-                    if recipe in self._held:
-                        nonce, beat = self._held[recipe]
-                        self._held[recipe] = (nonce, beat + 1)
-                        self._put_claim(recipe, nonce, beat + 1)
-
-    def _release(self, recipe: str) -> None:
-        with contextlib.suppress(RegistryError):
-            self._put_claim(recipe, "", 0)
-
-    def _put_claim(self, recipe: str, nonce: str, beat: int) -> None:
-        manifest = claim_manifest(recipe, nonce, beat, self._notary)
-        self._artifacts.push(tag_of(recipe), manifest, (EMPTY_BLOB,))
-
     def _stop_reading(self, error: KobuildError) -> None:
-        with self._claims:
+        with self._lock:
             is_news, self._reads, self._writes = self._reads, False, False
         if is_news:
             self._reporter.warning(f"the layer cache {self._repository} is not used: {error}")
 
-    def _stop_writing(self, error: RegistryError) -> None:
-        with self._claims:
+    def _stop_writing(self, error: KobuildError) -> None:
+        with self._lock:
             is_news, self._writes = self._writes, False
         if is_news:
             self._reporter.warning(f"nothing is put into the layer cache {self._repository}: {error}")

@@ -26,7 +26,7 @@ class Pace:
     stale: float = 90.0
     """A claim that was not renewed for so long has lost its machine."""
     longest: float = 1200.0
-    """Nobody waits longer, whatever the claims say."""
+    """Nobody waits longer, whatever the claims say: then the layer is made, even if somebody else is making it."""
 
 
 class Patience:
@@ -43,7 +43,12 @@ class Patience:
         now = time.monotonic()
         if (claim.nonce, claim.beat) != self._seen:
             self._seen, self._changed = (claim.nonce, claim.beat), now
-        return now - self._changed < self._pace.stale and now - self._began < self._pace.longest
+        return now - self._changed < self._pace.stale and not self.is_over
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the longest wait is over."""
+        return time.monotonic() - self._began >= self._pace.longest
 
     def pause(self, cancelled: threading.Event) -> None:
         """Wait until the next look; raises StoppedError when `cancelled` is set."""

@@ -195,5 +195,5 @@ class LayerResult:
                 annotations={str(key): str(value) for key, value in record["annotations"].items()},
                 landing=tuple(str(path) for path in record["landing"]),
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise MalformedDocument(f"not a layer record: {error!r}") from error

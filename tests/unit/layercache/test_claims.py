@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from kobuild.image.blobs import BytesSource
-from kobuild.layercache.records import Claim, Notary, claim_manifest, read, tag_of
-from kobuild.layercache.shared import LayerCache
+from kobuild.layercache.records import RECORD_TYPE, Claim, Notary, claim_manifest, read, tag_of
+from kobuild.layercache.shared import LayerCache, Mode
 from kobuild.layercache.waiting import Pace, Patience
 from kobuild.layers.plan import LayerPlan, LayerResult
 from kobuild.oci.digest import Digest
@@ -26,7 +26,7 @@ from kobuild.registry.tagged import EMPTY_BLOB
 from kobuild.store.cache import Cache
 from kobuild.streams import Readable, StoppedError, stoppable
 from kobuild.transport import Transport
-from tests.support.fakeregistry import Fault, run_fake
+from tests.support.fakeregistry import FakeRegistry, Fault, run_fake
 from tests.support.images import compress, make_tar
 from tests.support.registry import DockerRegistry
 from tests.support.scripted import Reply, Seen
@@ -250,3 +250,77 @@ def test_a_repository_that_may_not_be_looked_into_before_it_is_there(tmp_path: P
         one.close()
         two.close()
         transport.close()
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeRegistry]:
+    with run_fake() as registry:
+        yield registry
+
+
+@pytest.fixture
+def machine(client: RegistryClient, fake: FakeRegistry, tmp_path: Path) -> Iterator[Callable[[str], LayerCache]]:
+    """Makes machines that share a layer cache in the scripted registry."""
+    place = Reference.parse(f"{fake.host}/team/layers").repository
+    made: list[LayerCache] = []
+
+    def make_one(name: str) -> LayerCache:
+        made.append(LayerCache(client, place, Cache(tmp_path / name), NullReporter(), notary=Notary(KEY), pace=QUICK))
+        return made[-1]
+
+    yield make_one
+    for cache in made:
+        cache.close()
+
+
+def test_a_registry_that_stores_something_else_stops_no_build(
+    machine: Callable[[str], LayerCache], fake: FakeRegistry
+) -> None:
+    fake.behaviour.digest_header = lambda _digest: f"sha256:{'0' * 64}"
+    cache = machine("one")
+    assert cache.obtain(recipe("go"), NEVER) is None
+    assert cache.place is None
+
+
+def test_a_record_that_is_refused_holds_up_nobody(machine: Callable[[str], LayerCache], fake: FakeRegistry) -> None:
+    fake.faults.append(
+        Fault(lambda seen: seen.method == "PUT" and RECORD_TYPE.encode() in seen.body, Reply(400), times=9)
+    )
+    one = machine("one")
+    assert one.obtain(recipe("go"), NEVER) is None
+    result = LayerResult(Digest.of(b"x"), Digest.of(b"x"), 1, 1, members=1, newest_mtime=None)
+    assert one.keep(recipe("go"), PLAN, result, BytesSource(b"x")) is None
+    assert machine("two").obtain(recipe("go"), NEVER) is None
+
+
+def test_who_writes_claims_again_and_again_holds_up_nobody_for_good(
+    place: Repository, client: RegistryClient, tmp_path: Path
+) -> None:
+    """Whoever can write to the repository can write any claim that he has seen over ours."""
+    over = threading.Event()
+
+    def disturb() -> None:
+        beat = 0
+        while not over.wait(0.01):
+            beat += 1
+            manifest = claim_manifest(recipe("go"), "other", beat, Notary(KEY))
+            client.artifacts(place).push(tag_of(recipe("go")), manifest, (EMPTY_BLOB,))
+
+    pace = Pace(settle=0.2, poll=0.02, poll_most=0.05, longest=0.5)
+    waiter = LayerCache(client, place, Cache(tmp_path / "w"), NullReporter(), notary=Notary(KEY), pace=pace)
+    thread = threading.Thread(target=disturb)
+    thread.start()
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(waiter.obtain, recipe("go"), NEVER).result(10) is None
+    finally:
+        over.set()
+        thread.join()
+    waiter.close()
+
+
+def test_only_a_cache_that_is_written_to_has_a_place(place: Repository, client: RegistryClient, tmp_path: Path) -> None:
+    places = [
+        LayerCache(client, place, Cache(tmp_path), NullReporter(), notary=Notary(KEY), mode=mode).place for mode in Mode
+    ]
+    assert places == [place, None, None]

@@ -25,6 +25,7 @@ from kobuild.oci.digest import Digest
 from kobuild.oci.manifest import Manifest
 from kobuild.oci.mediatypes import Compression
 from kobuild.registry.tagged import EMPTY_BLOB
+from tests.support.fakeregistry import Fault, run_fake
 from tests.support.images import compress, make_tar
 from tests.support.registry import PASSWORD, USERNAME, run_registry
 from tests.support.scripted import Reply, serve
@@ -76,6 +77,8 @@ def test_the_second_runner_takes_what_the_first_has_made(shop: Shop) -> None:
     assert kinds(second) == ["shared", "shared"]
     assert second["digest"] == first["digest"]
     assert (shop.sent("layers"), shop.read()) == ([], [])
+    looks = [target for _, target, _ in shop.registry.requests() if "/layers/manifests/" in target]
+    assert len(looks) == 2  # one for each layer
     assert "layer cache: 2 taken" in shop.err
 
 
@@ -227,6 +230,45 @@ def test_modes(shop: Shop) -> None:
     assert "renew the key" in shop.err
 
 
+def test_an_audit_says_what_it_has_compared(shop: Shop) -> None:
+    shop.push("a")
+    shop.push("b", "--layer-cache-mode", "audit")
+    assert "audited: 2 layers are as" in shop.err
+    assert "of 0 it says nothing" in shop.err
+    (shop.folder / "tool1").write_text("another")
+    shop.run("resolve", "b")
+    shop.push("b", "--layer-cache-mode", "audit")
+    assert "audited: 1 layers are as" in shop.err
+    assert "of 1 it says nothing" in shop.err
+    for recipe in recipes(shop):
+        poison(shop, recipe, Notary(KEY))
+    shop.push("b", "--layer-cache-mode", "audit", code=1)  # what it made before counts too
+    assert "as made here" in shop.err
+
+
+def test_an_audit_that_can_compare_nothing_fails(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.push("a")
+    with serve(lambda seen: Reply(200 if seen.path == "/v2/" else 418)) as server:
+        shop.push("b", "--layer-cache-mode=audit", f"--layer-cache={server.host}/layers", code=1)
+    shop.run("build", "a", "--layer-cache-mode=audit", "--offline", code=2)
+    assert "--offline forbids to look" in shop.err
+    monkeypatch.delenv("KOBUILD_LAYER_CACHE_KEY")
+    shop.push("a", "--layer-cache-mode=audit", code=2)
+    assert "KOBUILD_LAYER_CACHE_KEY is not set" in shop.err
+
+
+def test_a_layer_that_may_not_be_read_is_made_again(shop: Shop) -> None:
+    with run_fake() as fake:
+        shop.write(cache=f"{fake.host}/layers")
+        honest = shop.push("a")
+        fake.faults.append(
+            Fault(lambda seen: seen.method == "GET" and "/layers/blobs/" in seen.path, Reply(403), times=99)
+        )
+        built = shop.run("build", "b")
+    assert (kinds(built), built["digest"]) == (["new", "new"], honest["digest"])
+    assert "cannot be used" in shop.err
+
+
 def test_another_repository_can_be_named(shop: Shop) -> None:
     shop.push("a", "--layer-cache", f"{shop.room}/elsewhere")
     assert recipes(shop) == []
@@ -274,6 +316,22 @@ def test_keys_that_could_be_guessed_are_refused() -> None:
         Notary("0123456789abcde")
     assert not Notary("").has_key
     assert not Notary(None).is_proved("x", Notary(KEY).prove("x")[PROOF])
+
+
+def test_a_record_without_end_is_none(shop: Shop) -> None:
+    shop.push("a")
+    recipe = recipes(shop)[0]
+    manifest = shop.artifacts.find(tag_of(recipe), writing=False)
+    assert manifest is not None
+    text = re.sub(r'"size":\d+', '"size":1e999', manifest.annotations[CONTENT])
+    endless = Manifest.build(
+        media_type=manifest.media_type,
+        config=manifest.config,
+        layers=manifest.layers,
+        annotations=Notary(KEY).prove(text),
+        artifact_type=manifest.artifact_type,
+    )
+    assert read(endless, recipe, Notary(KEY)) is None
 
 
 def test_a_claim_is_no_record() -> None:
