@@ -1,34 +1,12 @@
-"""What a file is, told from its first bytes: its name is never believed."""
+"""What an unpacked file is, told from its first bytes: its name is never believed."""
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import Final
 
-
-class Packing(Enum):
-    """The outermost format of a file."""
-
-    PLAIN = "plain"
-    """Not compressed: a tar or a bare file."""
-    GZIP = "gzip"
-    XZ = "xz"
-    BZIP2 = "bzip2"
-    ZSTD = "zstd"
-    ZIP = "zip"
-
-
 SNIFF_BYTES: Final = 512
-"""How many first bytes `sniff` wants to see."""
+"""How many first bytes tell everything."""
 
-_MAGICS: Final = (
-    (b"\x1f\x8b", Packing.GZIP),
-    (b"\xfd7zXZ\0", Packing.XZ),
-    (b"BZh", Packing.BZIP2),
-    (b"\x28\xb5\x2f\xfd", Packing.ZSTD),
-    (b"PK\x03\x04", Packing.ZIP),
-    (b"PK\x05\x06", Packing.ZIP),
-)
 _UNREADABLE: Final = (
     (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
     (b"Rar!\x1a\x07", "a RAR archive"),
@@ -44,16 +22,6 @@ _UNREADABLE: Final = (
 _MACH_O: Final = frozenset(
     {b"\xfe\xed\xfa\xce", b"\xfe\xed\xfa\xcf", b"\xce\xfa\xed\xfe", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe"}
 )
-
-
-def sniff(head: bytes) -> Packing:
-    """The packing that the first bytes tell."""
-    for magic, packing in _MAGICS:
-        if head.startswith(magic):
-            return packing
-    if head[1:4] == b"\x2a\x4d\x18" and head[0] & 0xF0 == 0x50:
-        return Packing.ZSTD  # a skippable frame, as parallel compressors put first
-    return Packing.PLAIN
 
 
 def unreadable_kind(head: bytes) -> str | None:

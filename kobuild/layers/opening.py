@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Final, Protocol
 
+from kobuild.decompress.packing import Packing, sniff
 from kobuild.errors import ArchiveError, TruncatedArchive
 from kobuild.layers.decompress import decompress
 from kobuild.layers.files import SingleFile, read_file
-from kobuild.layers.magic import SNIFF_BYTES, Packing, sniff, unreadable_kind
+from kobuild.layers.magic import SNIFF_BYTES, unreadable_kind
 from kobuild.layers.members import Member, show
 from kobuild.layers.names import clean_name
 from kobuild.layers.plan import ArchiveInput, LayerPlan, NamedFile

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Final
 
+from kobuild.decompress.packing import Packing, sniff
 from kobuild.layers.decompress import decompress
-from kobuild.layers.magic import Packing, sniff
 from kobuild.layers.opening import is_tar, open_stream, peek, read_chunks
 from kobuild.layers.placement import Placer
 from kobuild.layers.plan import ArchiveInput, LayerPlan, LayerResult

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from kobuild.decompress.decompressors import BROKEN_STREAM, open_inflater
 from kobuild.errors import ArchiveError, LimitExceeded, TruncatedArchive
-from kobuild.layers.compressing import BROKEN_STREAM, crc32, open_inflater
+from kobuild.layers.compressing import crc32
 from kobuild.layers.magic import SNIFF_BYTES, is_executable
 from kobuild.layers.members import DIRECTORY, REGULAR, SYMLINK, Member, show
 from kobuild.layers.plan import Limits

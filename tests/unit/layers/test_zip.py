@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from kobuild.decompress import decompressors
 from kobuild.errors import ArchiveError, LimitExceeded, MissingMember, UnsafeMember
 from kobuild.layers import compressing
 from kobuild.layers.plan import LayerPlan, Limits
@@ -38,7 +39,8 @@ MEMBERS: list[tuple[str, bytes, int | None]] = [
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 @pytest.mark.parametrize("isal", [True, False])
 def test_members_of_unix_zips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: int, *, isal: bool) -> None:
-    monkeypatch.setattr(compressing, "HAVE_ISAL", isal and compressing.HAVE_ISAL)
+    for module in (compressing, decompressors):
+        monkeypatch.setattr(module, "HAVE_ISAL", isal and module.HAVE_ISAL)
     made = unpack(make_zip(MEMBERS, method), tmp_path)
     infos = made.infos
     assert made.names == ["r/tool", "r/tool/run", "r/tool/data", "r/tool/link", "r/tool/empty"]
