@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +124,7 @@ def test_what_a_test_leaves_in_the_background_is_not_waited_for(project: Project
     done = project.verify("--timeout", "20")
     assert done["code"] == 0, done
     assert done["runs"]["tests"][0]["seconds"] < 10
-    assert "sleep 31.7" not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert "sleep 31.7" not in running()
 
 
 def test_a_flood_of_output_is_kept_to_its_end(project: Project) -> None:
@@ -228,3 +230,36 @@ def test_an_image_that_differs_is_not_run(project: Project, docker: ScriptedDock
     done = project.run("verify", "--run", "--engine", "docker")
     assert (done.code, docker.asked) == (3, [])
     assert "the tools' tests are not run in an image that differs" in done.err
+
+
+def test_an_interrupt_takes_the_container_down(project: Project) -> None:
+    require_program("buildah")
+    project.with_test("sleep 41.5")
+    process = project.start("verify", "--run", "--engine", "buildah")
+    assert process.stderr is not None
+    try:
+        wait_until_running("/bin/sleep 41.5", process)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "interrupted" in said
+    assert "sleep 41.5" not in running()
+    assert held_by("buildah") == ""
+
+
+def running() -> str:
+    """The programs of this machine that run, with their arguments."""
+    return subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+
+
+def wait_until_running(words: str, starter: subprocess.Popen[str]) -> None:
+    """Return once a program with these words runs by itself, not as an argument of others."""
+    for _ in range(600):
+        if any(line.strip() == words for line in running().splitlines()):
+            return
+        if starter.poll() is not None:
+            pytest.fail(f"it ended by itself: {starter.communicate()}")
+        time.sleep(0.05)
+    pytest.fail(f"{words} has not begun to run")
