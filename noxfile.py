@@ -7,6 +7,7 @@ nox -s build -- --locked  arguments after `--` go to the command
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import sys
@@ -23,6 +24,7 @@ nox.options.reuse_venv = "yes"
 nox.options.sessions = ["lint", "types", "tests"]
 
 ROOT = Path(__file__).parent
+CONSTRAINTS = ROOT / ".github" / "constraints.txt"
 PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 PYTHONS = nox.project.python_versions(PYPROJECT)
 
@@ -118,14 +120,39 @@ def action(session: nox.Session) -> None:
     session.run("pytest", "tests/action/test_workflows.py", *session.posargs)
 
 
-@nox.session
+@nox.session(reuse_venv=False)  # what is there from last time would be listed
 def constraints(session: nox.Session) -> None:
-    """Renew the versions that the action installs: the newest of what nox and kobuild ask for."""
+    """Renew the versions that the action installs: the newest of what nox, kobuild and its extras ask for."""
+    extras = sorted(PYPROJECT["project"]["optional-dependencies"])
     session.install("--upgrade", "pip", "nox", "hatchling", str(ROOT))
-    frozen = session.run("python", "-m", "pip", "freeze", "--all", silent=True, log=False) or ""
-    kept = [pinned(line) for line in frozen.splitlines() if not line.lower().startswith(("kobuild", "setuptools"))]
+    kept = [pinned(line) for line in frozen(session)]
     head = "# What the action installs, at versions that were tested together; `nox -s constraints` renews it."
-    (ROOT / ".github" / "constraints.txt").write_text("\n".join([head, *kept, ""]))
+    CONSTRAINTS.write_text("\n".join([head, *kept, ""]))
+    # All extras at once, so that each package has one version whichever of them are asked for together.
+    session.install("--constraint", str(CONSTRAINTS), f"{ROOT}[{','.join(extras)}]")
+    listed = Path(session.create_tmp()) / "all.txt"
+    listed.write_text("\n".join([*frozen(session), ""]))
+    own = {line.partition(";")[0] for line in kept}
+    for extra in extras:
+        more = [line for line in closure(session, extra, listed) if line not in own]
+        head = f"# What the extra `{extra}` needs beside constraints.txt; `nox -s constraints` renews it."
+        CONSTRAINTS.with_name(f"constraints-{extra}.txt").write_text("\n".join([head, *more, ""]))
+
+
+def frozen(session: nox.Session) -> list[str]:
+    """What is installed but for kobuild itself, as pip lists it."""
+    said = session.run("python", "-m", "pip", "freeze", "--all", silent=True, log=False) or ""
+    return [line for line in said.splitlines() if not line.lower().startswith(("kobuild", "setuptools"))]
+
+
+def closure(session: nox.Session, extra: str, listed: Path) -> list[str]:
+    """All that kobuild with one extra needs, at the versions of `listed`, as pip lists it."""
+    report = listed.with_name(f"{extra}.json")
+    options = ("--dry-run", "--ignore-installed", "--quiet", "--report", str(report), "--constraint", str(listed))
+    session.run("python", "-m", "pip", "install", *options, f"{ROOT}[{extra}]", silent=True)
+    found = [item["metadata"] for item in json.loads(report.read_text())["install"]]
+    lines = [f"{item['name']}=={item['version']}" for item in found if item["name"] != "kobuild"]
+    return sorted(lines, key=str.lower)
 
 
 def pinned(line: str) -> str:

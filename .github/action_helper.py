@@ -27,6 +27,8 @@ COMMANDS = ("resolve", "build", "push", "verify", "all", "matrix", "index")
 ROOT = Path(__file__).resolve().parent.parent
 CONSTRAINTS = ROOT / ".github" / "constraints.txt"
 NOXFILE = ROOT / ".github" / "action_noxfile.py"
+EXTRAS = ("google", "proof", "sbom", "sign")
+"""The extras of pyproject.toml, each with the versions of constraints-EXTRA.txt; Python 3.10 cannot read TOML."""
 PIP_OPTIONS = ("--quiet", "--no-compile", "--disable-pip-version-check", "--no-input")
 PREFIX = "KOBUILD_ACTION_"
 CACHE_VERSION = 1
@@ -62,6 +64,9 @@ class Inputs:
             raise InputError("inputs username and password: one of them is missing")
         if inputs.get("password") and not inputs.get("registry"):
             raise InputError("input registry: say which registry username and password are for")
+        unknown = [extra for extra in inputs.extras if extra not in EXTRAS]
+        if unknown:
+            raise InputError(f"input extras: expected some of {', '.join(EXTRAS)}, one a line, got {unknown[0]!r}")
         return inputs
 
     def get(self, name: str, default: str = "") -> str:
@@ -83,6 +88,11 @@ class Inputs:
     def command(self) -> str:
         """What to run."""
         return self.get("command", "push")
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """Which of kobuild's extras are installed with it."""
+        return tuple(sorted(set(lines(self.get("extras")))))
 
     def folder(self, environ: Mapping[str, str]) -> Path:
         """The folder to work in; the workspace is what workflows mean by a relative one."""
@@ -231,14 +241,14 @@ def write_outputs(environ: Mapping[str, str], outputs: Mapping[str, str]) -> Non
             file.write(f"{key}<<{delimiter}\n{value}\n{delimiter}\n")
 
 
-def environment_folder(environ: Mapping[str, str]) -> Path:
+def environment_folder(environ: Mapping[str, str], extras: Sequence[str] = ()) -> Path:
     """Where the environment is: one for each place that the action is run from, since a job may use two releases."""
     place = hashlib.sha256(os.fsencode(ROOT)).hexdigest()[:8]
-    return Path(environ["RUNNER_TEMP"]) / f"kobuild-action-{place}"
+    return Path(environ["RUNNER_TEMP"]) / "-".join(["kobuild-action", place, *extras])
 
 
-def environment_python(folder: Path) -> Path:
-    """The Python of an environment that holds nox and kobuild; made once a job."""
+def environment_python(folder: Path, extras: Sequence[str] = ()) -> Path:
+    """The Python of an environment that holds nox, kobuild and its extras; made once a job."""
     python = folder / "venv" / "bin" / "python"
     done = folder / "ready"
     if not done.is_file():
@@ -247,7 +257,7 @@ def environment_python(folder: Path) -> Path:
         pip = (
             [str(python), "-I", "-m", "pip"] if alone else [sys.executable, "-I", "-m", "pip", "--python", str(python)]
         )
-        for wanted in requirements():
+        for wanted in requirements(extras):
             # In a folder of our own: Python and pip would take modules and files from a checkout's.
             subprocess.run(
                 [*pip, "install", *PIP_OPTIONS, *wanted], check=True, cwd=folder, env=install_environ(os.environ)
@@ -270,15 +280,18 @@ def own_pip_is_enough() -> bool:
     return found is not None and (int(found[1]), int(found[2])) >= (22, 3)
 
 
-def requirements() -> Iterator[list[str]]:
+def requirements(extras: Sequence[str] = ()) -> Iterator[list[str]]:
     """What pip is given, a run each: the versions that were tested together; Python 3.10 has older ones of its own.
 
     Nothing is resolved or built but kobuild itself, by the build backend that is among those versions.
     """
     if tuple(sys.version_info) < (3, 11):
-        yield ["pip", "nox", str(ROOT)]
+        yield ["pip", "nox", f"{ROOT}[{','.join(extras)}]" if extras else str(ROOT)]
         return
-    yield ["--no-deps", "--only-binary=:all:", "--requirement", str(CONSTRAINTS)]
+    files = [CONSTRAINTS, *(CONSTRAINTS.with_name(f"constraints-{extra}.txt") for extra in extras)]
+    # A package that two extras need stands in both files, and pip wants to be told once.
+    listed = dict.fromkeys(line for file in files for line in lines(file.read_text(encoding="utf-8")))
+    yield ["--no-deps", "--only-binary=:all:", *(line for line in listed if not line.startswith("#"))]
     yield ["--no-deps", "--no-build-isolation", str(ROOT)]
 
 
@@ -334,8 +347,8 @@ def run(environ: Mapping[str, str]) -> int:
     for line in masks(inputs):
         print(line, flush=True)
     folder = inputs.folder(environ)
-    temporary = environment_folder(environ)
-    python = environment_python(temporary)
+    temporary = environment_folder(environ, inputs.extras)
+    python = environment_python(temporary, inputs.extras)
     outputs = Outputs()
     for command in commands_of(inputs):
         arguments = session_arguments(command, inputs, folder, outputs.values.get("image", ""))

@@ -140,6 +140,7 @@ REFUSED = {
     "layer-cache": "push",
     "registry": "push",
     "cache": "push",
+    "extras": "push",
 }
 WELL = ("file", "working-directory", "username", "password", "layer-cache-key", "github-token", "python")
 

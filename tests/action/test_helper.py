@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import tomli
 from hypothesis import given
 from hypothesis import strategies as st
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests.action.conftest import ROOT, load
 from tests.support.runner import read_outputs
@@ -96,6 +100,7 @@ def test_a_command_that_is_none_is_refused(helper: ModuleType, text: str, capsys
         ({"username": "a"}, "one of them is missing"),
         ({"username": "a", "password": "b"}, "say which registry"),
         ({"command": "resolve", "upgrade": "--frozen"}, "not tools: '--frozen'"),
+        ({"extras": "proof\nsign,sbom"}, "expected some of google, proof, sbom, sign, one a line, got 'sign,sbom'"),
     ],
 )
 def test_inputs_that_cannot_be_meant_are_told(helper: ModuleType, inputs: dict[str, str], words: str) -> None:
@@ -231,6 +236,40 @@ def test_every_pip_installs_the_same_and_nothing_is_resolved(
     assert own == ["--no-deps", "--no-build-isolation", str(ROOT)]
     monkeypatch.setattr(helper.sys, "version_info", (3, 10))
     assert list(helper.requirements()) == [["pip", "nox", str(ROOT)]]
+    assert list(helper.requirements(("proof", "sign"))) == [["pip", "nox", f"{ROOT}[proof,sign]"]]
+
+
+def test_extras_are_those_of_the_project(helper: ModuleType) -> None:
+    project = tomli.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert list(helper.EXTRAS) == sorted(project["optional-dependencies"])
+
+
+@pytest.mark.parametrize("extra", ["google", "proof", "sbom", "sign"])
+def test_all_that_an_extra_needs_is_pinned(helper: ModuleType, monkeypatch: pytest.MonkeyPatch, extra: str) -> None:
+    """Nothing is resolved where the action runs, so what the libraries need in their turn is listed too."""
+    monkeypatch.setattr(helper.sys, "version_info", (3, 11))
+    listed, own = helper.requirements((extra,))
+    assert own == ["--no-deps", "--no-build-isolation", str(ROOT)]
+    pins = [Requirement(text) for text in listed if not text.startswith("--")]
+    assert all(str(pin.specifier).startswith("==") for pin in pins)
+    pinned = {canonicalize_name(pin.name) for pin in pins}
+    assert len(pinned) == len(pins), "a package that is listed twice"
+    project = tomli.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert needed(*project["dependencies"], *project["optional-dependencies"][extra]) <= pinned
+
+
+def needed(*texts: str) -> set[str]:
+    """The packages that these need on this Python, by what the installed ones say of themselves."""
+    queue: list[tuple[Requirement, tuple[str, ...]]] = [(Requirement(text), ("",)) for text in texts]
+    seen: set[tuple[str, tuple[str, ...]]] = set()
+    while queue:
+        wanted, asked = queue.pop()
+        name, extras = canonicalize_name(wanted.name), ("", *sorted(wanted.extras))
+        applies = wanted.marker is None or any(wanted.marker.evaluate({"extra": extra}) for extra in asked)
+        if applies and (name, extras) not in seen:
+            seen.add((name, extras))
+            queue += [(Requirement(text), extras) for text in metadata.requires(name) or ()]
+    return {name for name, _ in seen}
 
 
 @pytest.mark.parametrize(("version", "enough"), [("22.3", True), ("26.3.1", True), ("22.2.2", False), ("x", False)])
@@ -252,5 +291,6 @@ def test_two_releases_in_one_job_have_an_environment_each(
     environ = {"RUNNER_TEMP": str(tmp_path)}
     one = helper.environment_folder(environ)
     assert helper.environment_folder(environ) == one
+    assert helper.environment_folder(environ, ("sign",)) != one, "what was installed without it lacks it"
     monkeypatch.setattr(helper, "ROOT", tmp_path / "another")
     assert helper.environment_folder(environ) != one
