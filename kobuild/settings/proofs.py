@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from kobuild.errors import SignatureError
@@ -18,6 +18,8 @@ SIGNATURE_KEYS: Final = ("require", "minisign-key", "cosign-key", "identity", "i
 IDENTITY_PLACEHOLDERS: Final = ("version", "tag")
 _SIGNING_KINDS: Final = ("github", "url")
 _GITHUB: Final = "https://github.com/"
+_ANY_OWNER: Final = re.compile(r"https://git(?:hub|lab)\.com(/[^/]*)?\*")
+"""A workflow of whoever has an account there."""
 
 
 def requirement(value: object) -> str:
@@ -62,17 +64,32 @@ def not_anybodys(wanted: str) -> str:
     """An identity that is not so wide that anybody has it; raises Unfit."""
     if re.search(r"\s", wanted):
         raise Unfit(f"an identity has no white space: {quoted(wanted)}")
-    if not re.search(r"[A-Za-z0-9]", re.sub(r"^https?://|\{\w+\}", "", wanted)):
+    is_wide = not re.search(r"[A-Za-z0-9]", re.sub(r"^https?://|\{\w+\}", "", wanted))
+    if is_wide or _ANY_OWNER.match(wanted):
         raise Unfit(f"this identity is anybody's: {quoted(wanted)}", f"such as {_GITHUB}OWNER/REPO/.github/workflows/*")
     return wanted
+
+
+def check_issuer(identities: Sequence[str], issuer: str) -> Iterator[tuple[str, Unfit]]:
+    """Whether it is known who vouches for the identities, and whether that one can; `issuer` is empty for GitHub's."""
+    if all(name.startswith(_GITHUB) for name in identities):
+        return
+    if not issuer:
+        yield "identity", Unfit("nothing says who vouches for this identity", 'write issuer = "https://…", too')
+        return
+    from kobuild.signatures.keyless import GITHUB_ISSUER  # noqa: PLC0415  # few files name an issuer
+
+    if issuer == GITHUB_ISSUER:
+        hint = f"such as {_GITHUB}OWNER/REPO/.github/workflows/*"
+        yield "identity", Unfit("this issuer, GitHub's, vouches for workflows on GitHub alone", hint)
 
 
 def check_proofs(tool: ToolSettings) -> Iterator[tuple[str, Unfit]]:
     """What does not go together: the key at fault, and why."""
     if tool.issuer and not tool.identity:
         yield "issuer", Unfit("an issuer alone says nothing about who signed", "write identity, too, or leave it out")
-    if tool.identity and not tool.issuer and not tool.identity.startswith(_GITHUB):
-        yield "identity", Unfit("nothing says who vouches for this identity", 'write issuer = "https://…", too')
+    if tool.identity:
+        yield from check_issuer((tool.identity,), tool.issuer)
     if tool.require == "signature":
         yield from _check_signature(tool)
     says_sum = tool.checksums or tool.sha256 or tool.looks_for_signatures

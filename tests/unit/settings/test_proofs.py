@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from kobuild.signatures.keyless import GITHUB_ISSUER
 from tests.support.settings import fault_of_tool, parse, parse_tool
 from tests.support.signers import CosignSigner, MinisignSigner
 
@@ -69,6 +70,14 @@ def test_the_trusted_root() -> None:
         (f'{GITHUB}cosign-key = "cosign.pub"', "cosign-key", "not a public key", "cosign.pub between"),
         (f'{GITHUB}identity = "*"', "identity", "this identity is anybody's", "such as https://github.com/OWNER"),
         (f'{GITHUB}identity = "https://*/{{tag}}"', "identity", "this identity is anybody's", "such as"),
+        (f'{GITHUB}identity = "https://github.com/*/x/*"', "identity", "this identity is anybody's", "such as"),
+        (f'{GITHUB}identity = "https://github.com/{{tag}}*"', "identity", "this identity is anybody's", "such as"),
+        (
+            f'{GITHUB}identity = "*@refs/heads/main"\nissuer = "{GITHUB_ISSUER}"',
+            "identity",
+            "this issuer, GitHub's, vouches for workflows",
+            "such as https://github.com/OWNER",
+        ),
         (f'{GITHUB}identity = "a b"', "identity", "an identity has no white space", ""),
         (f'{GITHUB}identity = "x{{os}}"', "identity", "unknown placeholder {os}", ""),
         (f'{GITHUB}identity = "a@example.com"', "identity", "nothing says who vouches", "write issuer"),
