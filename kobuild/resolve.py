@@ -135,8 +135,8 @@ def resolve(
 
 
 def _keep_license(old: LockedTool | None, new: LockedTool) -> LockedTool:
-    """The licence as it was known, where the source was not asked for it or did not say it this time."""
-    if new.license or old is None or old.source != new.source:
+    """The licence as it was known, where the source does not say it this time; of another version it says nothing."""
+    if new.license or old is None or (old.source, old.version) != (new.source, new.version):
         return new
     return dataclasses.replace(new, license=old.license)
 
@@ -205,7 +205,7 @@ def _resolve_tool(
     found = dict(locked.artifacts)
     missing = tuple(platform for platform in platforms if platform not in found)
     if missing:
-        found |= _look_up(pinned, missing, tool, context).artifacts
+        found |= _warned(locked, _look_up(pinned, missing, tool, context), context).artifacts
     artifacts = {platform: found[platform] for platform in platforms}
     return dataclasses.replace(locked, requirement=tool.version, artifacts=artifacts)
 

@@ -33,9 +33,9 @@ class SignedBlob:
     certificate: str = ""
     """PEM; empty where a key signed, or where the certificate is in another file."""
     bundle: bytes = b""
-    """Sigstore's own bundle, as it came; empty where the file is not one."""
+    """Sigstore's own bundle, as it came; empty where the file is not one, or where a key signed."""
     is_statement: bool = False
-    """Whether the bundle holds an in-toto statement, not a signature of the file."""
+    """Whether it is an in-toto statement that was signed, not the file."""
 
 
 def parse_public_key(text: str) -> bytes:
@@ -134,8 +134,9 @@ def _parse_bundle(data: bytes, place: str) -> SignedBlob:
             _decode(value["base64Signature"], place),
             parse_certificate(certificate.encode(), place) if isinstance(certificate, str) and certificate else "",
         )
+    bundle = b"" if _is_by_key(value) else data
     if isinstance(value.get("dsseEnvelope"), dict):
-        return SignedBlob(bundle=data, is_statement=True)
+        return SignedBlob(bundle=bundle, is_statement=True)
     message = value.get("messageSignature")
     if not isinstance(message, dict):
         raise SignatureError(f"{place}: not a bundle: it has no signature")
@@ -143,7 +144,14 @@ def _parse_bundle(data: bytes, place: str) -> SignedBlob:
     certificate = _incomplete_certificate(value)
     if certificate:
         return SignedBlob(signature, certificate)
-    return SignedBlob(signature, bundle=data)
+    return SignedBlob(signature, bundle=bundle)
+
+
+def _is_by_key(bundle: dict[str, Any]) -> bool:
+    """Whether a bundle says that it was signed with a key, and has no certificate."""
+    material = bundle.get("verificationMaterial")
+    kinds = {*material} & {"publicKey", "certificate", "x509CertificateChain"} if isinstance(material, dict) else set()
+    return kinds == {"publicKey"}
 
 
 def _incomplete_certificate(bundle: dict[str, Any]) -> str:

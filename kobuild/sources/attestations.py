@@ -19,12 +19,15 @@ MAX_BUNDLE_BYTES: Final = 4 * 1024 * 1024
 def find_provenance(repository: str, sha256: str, context: SourceContext) -> list[bytes]:
     """The bundles in which the repository attests the build of the file of that sum; nothing of them is verified.
 
-    Raises RateLimited or FetchError.
+    Raises RateLimited or FetchError, and SignatureError for an answer that holds no bundle.
     """
     entries = GithubApi(context).find_attestations(repository, sha256)
-    bundles = [bundle for bundle in (_bundle(entry, context) for entry in entries) if bundle is not None]
-    # Other statements, such as those on a release's own making, are signed by authorities that few trust.
-    return [json.dumps(bundle).encode() for bundle in bundles if predicate_of(bundle).startswith(PROVENANCE)]
+    bundles = [_bundle(entry, context, f"attestation of sha256:{sha256} by github:{repository}") for entry in entries]
+    # Other statements, such as those on a release's own making, are signed by authorities that few trust. What claims
+    # no type at all is broken, and not for us to pass over.
+    kinds = (predicate_of(bundle) or PROVENANCE for bundle in bundles)
+    pairs = zip(bundles, kinds, strict=True)
+    return [json.dumps(bundle).encode() for bundle, kind in pairs if kind.startswith(PROVENANCE)]
 
 
 def verify_any(bundles: list[bytes], trust: Trust, sha256: str, signer: Signer, place: str) -> str:
@@ -46,14 +49,14 @@ def _verify(bundle: bytes, trust: Trust, sha256: str, signer: Signer, place: str
         return error
 
 
-def _bundle(entry: Mapping[str, Any], context: SourceContext) -> Mapping[str, Any] | None:
-    """One answer's bundle, which may lie elsewhere, compressed."""
+def _bundle(entry: Mapping[str, Any], context: SourceContext, what: str) -> Mapping[str, Any]:
+    """One answer's bundle, which may lie elsewhere, compressed; raises SignatureError for one that is none."""
     bundle = entry.get("bundle")
     if isinstance(bundle, dict):
         return bundle
     url = entry.get("bundle_url")
     if not isinstance(url, str):
-        return None
+        raise SignatureError(f"{what}: neither a bundle nor its address")
     # A signed address: it needs no token, and must not get one.
     with context.transport.send(Request("GET", url)) as response:
         data = response.read_all(MAX_BUNDLE_BYTES)
@@ -64,4 +67,6 @@ def _bundle(entry: Mapping[str, Any], context: SourceContext) -> Mapping[str, An
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise SignatureError(f"{place}: not a bundle: {error}") from error
-    return value if isinstance(value, dict) else None
+    if not isinstance(value, dict):
+        raise SignatureError(f"{place}: not a bundle: not a JSON object")
+    return value

@@ -119,7 +119,8 @@ class _Job:
         return tool.require == "signature" and not is_signed
 
     def _none_found(self) -> None:
-        looked = f"looked for {', '.join(self._looked_for) or 'nothing, since no signature file is listed'}"
+        names = dict.fromkeys(self._looked_for)
+        looked = f"looked for {', '.join(names) or 'nothing, since no signature file is listed'}"
         if self._tool.require != "signature":
             self._context.reporter.warning(f"{self._tool.name}: no signature of {self._artifact.filename}: {looked}")
             return
@@ -233,6 +234,9 @@ class _Job:
         return keyless.Signer(f"{repository}/.github/workflows/*", keyless.GITHUB_ISSUER, repository)
 
     def _filled(self, identity: str) -> str:
+        """The identity with the release's names, in which a star would stand for anything; raises SignatureError."""
+        if "*" in self._release.version + self._release.tag:
+            raise SignatureError(f"{self._tool.name}: the tag {self._release.tag!r} cannot stand in an identity")
         return identity.replace("{version}", self._release.version).replace("{tag}", self._release.tag)
 
     def _verify_keyless(self, found: _Found, signer: keyless.Signer) -> str | None:
@@ -245,12 +249,12 @@ class _Job:
                 return None
         blob = cosign.parse_signature(found.data, found.place)
         sha256, certificate = found.subject.sha256, blob.certificate or certificate
+        if not blob.bundle and not certificate:
+            return None
         if blob.is_statement:
             return keyless.verify_statement(self._trust(), blob.bundle, sha256, signer, found.place)
         if blob.bundle:
             return keyless.verify_blob(self._trust(), blob.bundle, sha256, signer, found.place)
-        if not certificate:
-            return None
         trust = self._trust()
         bundle = self._look_up(trust, sha256, blob.signature, certificate, found.place)
         return keyless.verify_blob(trust, bundle, sha256, signer, found.place)

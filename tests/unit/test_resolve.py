@@ -401,6 +401,17 @@ def test_licences_are_locked_and_one_that_is_not_told_again_stays(project: Proje
     assert str(change) == "ko: 0.15.4 under Apache-2.0 → 0.15.4 under MIT"
 
 
+def test_a_licence_is_not_taken_over_for_another_version(project: Project) -> None:
+    project.upstream.licenses["ko-build/ko"] = "Apache-2.0"
+    project.resolve()
+    project.upstream.licenses["ko-build/ko"] = "NOASSERTION"
+    publish_ko(project.upstream, "0.16.0")
+    project.resolve(UPGRADE_ALL)
+    lock = locks.load(project.lock_path)
+    assert lock is not None
+    assert (lock.tools["ko"].version, lock.tools["ko"].license) == ("0.16.0", "")
+
+
 def test_a_platform_that_the_base_lacks_is_told_before_any_tool_is_asked_for(project: Project) -> None:
     def lacking(name: str, platforms: Sequence[Platform], /) -> LockedBase | None:
         raise BaseError(f"{name} has no image for {platforms[0]}")

@@ -128,6 +128,14 @@ def test_a_signature_that_is_gone_in_a_newer_version_is_told(project: Project, u
     assert project.tool().version == "1.2"
 
 
+def test_a_platform_that_is_added_without_its_signature_is_told(project: Project, upstream: Upstream) -> None:
+    project.resolve(KEYED)
+    publish(upstream, "1.0", signer=None)
+    project.resolve(KEYED, platforms=(AMD64, ARM64))
+    assert project.proofs()[ARM64] == ("checksums:SHA256SUMS",)
+    assert "a signature was verified for 1.0, and none for 1.0" in project.reporter.warnings[-1]
+
+
 def test_a_lock_without_the_required_proof_does_not_fit(project: Project) -> None:
     project.resolve(PLAIN)
     with pytest.raises(LockError, match=r"tools\.ko: a key that says which file is taken, or what must be proven"):

@@ -197,11 +197,12 @@ def test_a_real_package_from_the_user_s_own_registry(make_context: MakeContext) 
 def test_a_project_s_own_npmrc_gets_no_secret_of_ours(upstream: Upstream, alone: Make) -> None:
     _publish(upstream, "tool", ["1.0.0"])
     context = alone()
-    secrets = {"GITHUB_TOKEN": "a-planted-token", "KOBUILD_LAYER_CACHE_KEY": "a-planted-key"}
+    names = ("GITHUB_TOKEN", "KOBUILD_LAYER_CACHE_KEY", "COSIGN_PASSWORD", "SIGSTORE_ID_TOKEN")
+    secrets = dict.fromkeys(names, "a-planted-secret")
     context = replace(context, environ={**context.environ, **secrets, "NPM_TOKEN": "npm-s-own"})
     host = upstream.url.partition(":")[2]
     (context.folder / ".npmrc").write_text(
-        f"{host}/npm/:_authToken=${{GITHUB_TOKEN}}${{KOBUILD_LAYER_CACHE_KEY}}${{NPM_TOKEN}}\n"
+        f"{host}/npm/:_authToken={''.join(f'${{{name}}}' for name in (*names, 'NPM_TOKEN'))}\n"
     )
     tool = ToolSettings("tool", SourceSpec("npm", "tool"), "==1.0.0")
     open_source(tool, context).resolve(tool, (AMD64,))

@@ -179,6 +179,9 @@ def test_what_other_programs_sign_is_passed_over(
     publish(upstream, {**beside, "SHA256SUMS": SUMS, "SHA256SUMS.sig": COSIGN.sign(SUMS)})
     upstream.add_attestation(REPOSITORY, SHA256, {"bundle": sigstore.attest(SHA256, OWN).bundle()})
     assert prove(SIGNED, trusting) == ("checksums:SHA256SUMS", f"github-attestation:{OWN.identity}")
+    publish(upstream, {**beside, "SHA256SUMS": SUMS, "SHA256SUMS.sigstore.json": COSIGN.bundle(SUMS)})
+    assert prove(SIGNED, trusting) == ("checksums:SHA256SUMS", f"github-attestation:{OWN.identity}")
+    publish(upstream, {**beside, "SHA256SUMS": SUMS, "SHA256SUMS.sig": COSIGN.sign(SUMS)})
     assert prove(BY_COSIGN, trusting) == ("checksums:SHA256SUMS", f"cosign:{COSIGN.name}")
     publish(upstream, beside)
     with pytest.raises(SignatureError, match="not a signature of cosign"):
@@ -206,6 +209,27 @@ def test_githubs_attestations(upstream: Upstream, trusting: SourceContext, sigst
     assert request.path.endswith(
         f"/repos/{REPOSITORY}/attestations/sha256:{SHA256}?per_page=30&predicate_type=provenance"
     )
+
+
+@pytest.mark.parametrize(
+    "entry", [{}, {"bundle": None}, {"bundle": {}}, {"bundle": {"dsseEnvelope": {"payload": "e30="}}}]
+)
+def test_an_attestation_that_is_broken_is_no_missing_one(
+    upstream: Upstream, trusting: SourceContext, entry: dict[str, Any]
+) -> None:
+    publish(upstream, {})
+    upstream.add_attestation(REPOSITORY, SHA256, entry)
+    with pytest.raises(SignatureError, match=f"attestation of .*{REPOSITORY}: "):
+        prove(with_key(attestations=True), trusting)
+
+
+def test_a_tag_cannot_widen_an_identity(upstream: Upstream, trusting: SourceContext, sigstore: Sigstore) -> None:
+    signed = sigstore.sign(ARCHIVE, OWN)
+    publish(upstream, {f"{NAME}.sigstore.json": signed.json()})
+    release = dataclasses.replace(open_source(KO, trusting).resolve(KO, (AMD64,)), tag="*1.0")
+    artifact = dataclasses.replace(release.artifacts[AMD64], sha256=SHA256)
+    with pytest.raises(SignatureError, match=r"the tag '\*1\.0' cannot stand in an identity"):
+        prove_all(BY_IDENTITY, release, {artifact.url: artifact}, trusting)
 
 
 def test_attestations_that_lie_elsewhere(upstream: Upstream, trusting: SourceContext, sigstore: Sigstore) -> None:
