@@ -11,9 +11,7 @@ from typing import Any, Final
 from kobuild.base import load_base
 from kobuild.baseindex import Inherited, inherit
 from kobuild.basetree import BaseTree, read_base_tree
-from kobuild.errors import (
-    LockError,
-)
+from kobuild.errors import LockError
 from kobuild.image.blobs import BlobSource, Layer
 from kobuild.image.created import choose_created
 from kobuild.image.image import Image, ImageSet
@@ -119,6 +117,7 @@ def build(
             raise
     made = tuple(layer.result() for layer in layers)
     loaded = alike([base.result() for base in bases.values()], inherited.result().carried)
+    # The bases of those beside come last, and have had their say.
     images = [
         _assemble(workshop, lock, platform, base, made) for platform, base in zip(platforms, loaded, strict=False)
     ]

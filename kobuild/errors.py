@@ -231,6 +231,14 @@ class RegistryError(KobuildError):
         self.codes = codes
         self.retryable = retryable
 
+    @property
+    def may_mean_absence(self) -> bool:
+        """Whether a refused look may only mean that there is nothing yet.
+
+        Some registries deny a look into what does not exist, and allow the push.
+        """
+        return self.status == 403
+
 
 class AuthError(RegistryError):
     """Credentials are missing, wrong, or do not allow the action."""

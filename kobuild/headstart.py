@@ -14,8 +14,6 @@ from kobuild.oci.platforms import Platform
 from kobuild.oci.reference import Reference
 from kobuild.registry import AheadBlob, AheadUploads, RegistryClient
 
-_FORBIDDEN = 403
-
 
 class HeadStart:
     """The uploads of one run; a `LayerWatch` of the build."""
@@ -54,8 +52,7 @@ class HeadStart:
                 raise
             return frozenset()
         except RegistryError as error:
-            # Some registries deny a look into what does not exist yet, and allow the push.
-            if error.status == _FORBIDDEN:
+            if error.may_mean_absence:
                 return frozenset()
             raise
         children = [child.digest for child in found.manifests] if isinstance(found, Index) else []

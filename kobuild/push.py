@@ -37,22 +37,13 @@ def push_by_digest(
 ) -> tuple[list[Reference], PushResult]:
     """Push each platform's image alone, under its digest and no tag, into the target's repository.
 
-    `ahead` has a head start for some of the layers.
-    Returns what to call them, and what the pushes did together.
+    `ahead` has a head start for some of the layers. Returns what to call them, and what the pushes did together.
     """
     names: list[Reference] = []
-    results: list[PushResult] = []
+    total = PushResult(build.images.descriptor)
     for image in build.images.images:
         names.append(target.with_digest(image.manifest.digest))
-        results.append(workshop.registry.push(ImageSet((image,), None), names[-1:], workshop.reporter, ahead=ahead))
-    total = PushResult(
-        results[0].descriptor,
-        uploaded=sum(result.uploaded for result in results),
-        mounted=sum(result.mounted for result in results),
-        existing=sum(result.existing for result in results),
-        bytes_sent=sum(result.bytes_sent for result in results),
-        unchanged=tuple(name for result in results for name in result.unchanged),
-    )
+        total += workshop.registry.push(ImageSet((image,), None), names[-1:], workshop.reporter, ahead=ahead)
     return names, total
 
 

@@ -11,7 +11,7 @@ import time
 from enum import Enum
 
 from kobuild.decompress import Decompressed
-from kobuild.errors import AuthError, DigestMismatch, KobuildError, LimitExceeded, LostEntry
+from kobuild.errors import DigestMismatch, KobuildError, LimitExceeded, LostEntry, RegistryError
 from kobuild.image.blobs import Blob, BlobSource
 from kobuild.layercache.claims import Claims
 from kobuild.layercache.origin import SharedSource
@@ -181,8 +181,7 @@ class LayerCache:
         except KobuildError as error:
             if self._mode is Mode.AUDIT:
                 raise  # who asked for an audit must not take a silent registry for a good word
-            # Some registries deny a look into what does not exist yet, and allow the push.
-            if not (isinstance(error, AuthError) and error.status == 403 and self._writes):
+            if not (isinstance(error, RegistryError) and error.may_mean_absence and self._writes):
                 self._stop_reading(error)
             return None
         return None if manifest is None else read(manifest, recipe, self._notary)

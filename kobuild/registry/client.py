@@ -97,7 +97,7 @@ class RegistryClient:
         for repository, group in _by_repository(image_set, targets).items():
             also_in = [other for other in done if other.registry == repository.registry]
             push = RepositoryPush(self._connection, image_set, repository, reporter or NullReporter(), ahead)
-            result = _add(result, push.run(group, also_in, move_tags=move_tags))
+            result += push.run(group, also_in, move_tags=move_tags)
             done.append(repository)
         return result
 
@@ -117,14 +117,3 @@ def _by_repository(image_set: ImageSet, targets: Sequence[Reference]) -> dict[Re
         if wanted not in group:
             group.append(wanted)
     return groups
-
-
-def _add(one: PushResult, two: PushResult) -> PushResult:
-    return PushResult(
-        one.descriptor,
-        uploaded=one.uploaded + two.uploaded,
-        mounted=one.mounted + two.mounted,
-        existing=one.existing + two.existing,
-        bytes_sent=one.bytes_sent + two.bytes_sent,
-        unchanged=(*one.unchanged, *two.unchanged),
-    )

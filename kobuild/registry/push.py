@@ -41,6 +41,17 @@ class PushResult:
     unchanged: tuple[Reference, ...] = ()
     """Targets that pointed at it before."""
 
+    def __add__(self, other: PushResult) -> PushResult:
+        """What both pushes did; they may have been of different images, and the first one's descriptor stands."""
+        return PushResult(
+            self.descriptor,
+            uploaded=self.uploaded + other.uploaded,
+            mounted=self.mounted + other.mounted,
+            existing=self.existing + other.existing,
+            bytes_sent=self.bytes_sent + other.bytes_sent,
+            unchanged=(*self.unchanged, *other.unchanged),
+        )
+
 
 class RepositoryPush:
     """One image set on its way into one repository, under any number of tags."""
@@ -107,8 +118,7 @@ class RepositoryPush:
         try:
             return self._reader.head_manifest(identifier)
         except AuthError as error:
-            # Some registries deny a look into what does not exist yet, and allow the push.
-            if error.status == 403:
+            if error.may_mean_absence:
                 return None
             raise
 

@@ -91,8 +91,7 @@ class BlobPusher:
         try:
             return self._reader.has_blob(blob.descriptor)
         except AuthError as error:
-            # Some registries deny a look into what does not exist yet, and allow the push.
-            if error.status == 403:
+            if error.may_mean_absence:
                 return False
             raise
 

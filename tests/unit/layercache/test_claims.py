@@ -253,15 +253,15 @@ def test_a_repository_that_may_not_be_looked_into_before_it_is_there(tmp_path: P
 
 
 @pytest.fixture
-def fake() -> Iterator[FakeRegistry]:
+def scripted() -> Iterator[FakeRegistry]:
     with run_fake() as registry:
         yield registry
 
 
 @pytest.fixture
-def machine(client: RegistryClient, fake: FakeRegistry, tmp_path: Path) -> Iterator[Callable[[str], LayerCache]]:
+def machine(client: RegistryClient, scripted: FakeRegistry, tmp_path: Path) -> Iterator[Callable[[str], LayerCache]]:
     """Makes machines that share a layer cache in the scripted registry."""
-    place = Reference.parse(f"{fake.host}/team/layers").repository
+    place = Reference.parse(f"{scripted.host}/team/layers").repository
     made: list[LayerCache] = []
 
     def make_one(name: str) -> LayerCache:
@@ -274,16 +274,16 @@ def machine(client: RegistryClient, fake: FakeRegistry, tmp_path: Path) -> Itera
 
 
 def test_a_registry_that_stores_something_else_stops_no_build(
-    machine: Callable[[str], LayerCache], fake: FakeRegistry
+    machine: Callable[[str], LayerCache], scripted: FakeRegistry
 ) -> None:
-    fake.behaviour.digest_header = lambda _digest: f"sha256:{'0' * 64}"
+    scripted.behaviour.digest_header = lambda _digest: f"sha256:{'0' * 64}"
     cache = machine("one")
     assert cache.obtain(recipe("go"), NEVER) is None
     assert cache.place is None
 
 
-def test_a_record_that_is_refused_holds_up_nobody(machine: Callable[[str], LayerCache], fake: FakeRegistry) -> None:
-    fake.faults.append(
+def test_a_record_that_is_refused_holds_up_nobody(machine: Callable[[str], LayerCache], scripted: FakeRegistry) -> None:
+    scripted.faults.append(
         Fault(lambda seen: seen.method == "PUT" and RECORD_TYPE.encode() in seen.body, Reply(400), times=9)
     )
     one = machine("one")
