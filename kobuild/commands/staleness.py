@@ -45,7 +45,11 @@ def find_stale(arguments: argparse.Namespace, images: Sequence[FleetImage], cach
             if _place(workshop) not in known:
                 known[_place(workshop)] = Knowledge(stack.enter_context(shared_layers(arguments, workshop)))
         with ThreadPoolExecutor(max_workers=_READERS, thread_name_prefix="kobuild-matrix") as pool:
-            reasons = list(pool.map(lambda item: why_stale(item, known[_place(item)]), workshops))
+            try:
+                reasons = list(pool.map(lambda item: why_stale(item, known[_place(item)]), workshops))
+            except BaseException:
+                first.cancelled.set()  # one word to all workshops: they are copies of the first
+                raise
     return {image.file: reason for image, reason in zip(images, reasons, strict=True) if reason is not None}
 
 

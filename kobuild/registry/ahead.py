@@ -114,7 +114,11 @@ class AheadBlob:
         return self._sent
 
     def _start(self) -> None:
-        file = self._path.open("rb", buffering=0)
+        try:
+            # Here, not in the thread: the file may be moved as soon as it is whole.
+            file = self._path.open("rb", buffering=0)
+        except OSError:
+            return  # no reason to stop making the blob
         self._thread = threading.Thread(target=self._run, args=(file,), name="kobuild-ahead", daemon=True)
         self._thread.start()
 

@@ -140,3 +140,10 @@ def test_a_push_does_not_ask_for_what_was_sent_ahead(writer: Writer) -> None:
         asked = [line for line in fake.lines("HEAD") if writer.digest.hex in line]
     assert (result.uploaded, result.bytes_sent) == (2, sum(blob.descriptor.size for blob in image.blobs))
     assert asked == []
+
+
+def test_a_file_that_cannot_be_opened_is_no_reason_to_stop(uploads: AheadUploads, tmp_path: Path) -> None:
+    blob = uploads.begin("of nothing", tmp_path / "not there", lambda: True)
+    blob.grown(2 * CHUNK_BYTES)
+    blob.finished(Digest.of(b""))
+    assert uploads.settle(Digest.of(b"")) is None
