@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,6 +12,7 @@ from kobuild.oci.digest import Digest
 from kobuild.policy.attestations import Attestation, read_statement
 from kobuild.policy.signers import Signers
 from kobuild.signatures.dsse import PAYLOAD_TYPE
+from kobuild.signatures.keyless import matches
 from kobuild.signatures.words import printable
 
 _ATTEST: Final = "attest the image where it was pushed: kobuild provenance REF --attach --sign, or --key FILE"
@@ -147,8 +147,7 @@ def _compare_source(place: str, found: Any, wanted: str) -> Iterator[Finding]:
 
 
 def _matches(pattern: str, text: object) -> bool:
-    parts = ".*".join(re.escape(part) for part in pattern.split("*"))
-    return isinstance(text, str) and re.fullmatch(parts, text) is not None
+    return isinstance(text, str) and matches(pattern, text)
 
 
 def _at(value: Any, *keys: str) -> Any:

@@ -56,7 +56,7 @@ class Signers:
             raise SignatureError("a signature with a certificate")
         trust, problem = self.trust(), SignatureError("")
         for identity in self.policy.identities:
-            signer = Signer(identity, self._issuer, self._repository())
+            signer = Signer(identity, self._issuer, *self._source())
             try:
                 found, kind, payload = verified_payload(trust, statement.raw, signer, place)
             except SignatureError as error:
@@ -68,8 +68,8 @@ class Signers:
             return found
         raise SignatureError(problem.message.removeprefix(f"{place}: "))
 
-    def _repository(self) -> str:
-        """The repository that must stand in the certificate, where the policy names one on GitHub."""
-        repository = self.policy.source.partition("@")[0]
-        is_one = repository.startswith(_GITHUB) and "*" not in repository and self._issuer == GITHUB_ISSUER
-        return repository if is_one else ""
+    def _source(self) -> tuple[str, str]:
+        """The repository and the ref that must stand in the certificate, where the policy names some on GitHub."""
+        repository, _, ref = self.policy.source.partition("@")
+        is_on_github = repository.startswith(_GITHUB) and self._issuer == GITHUB_ISSUER
+        return (repository, ref) if is_on_github else ("", "")

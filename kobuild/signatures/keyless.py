@@ -30,11 +30,17 @@ MAX_ROOT_BYTES: Final = 4 * 1024 * 1024
 _STATEMENTS: Final = ("https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1")
 # https://github.com/sigstore/fulcio/blob/main/docs/oid-info.md
 _FULCIO: Final = "1.3.6.1.4.1.57264.1"
-_OLD_ISSUER, _ISSUER, _SOURCE_REPOSITORY = "1", "8", "12"
+_OLD_ISSUER, _ISSUER, _SOURCE_REPOSITORY, _SOURCE_REF = "1", "8", "12", "14"
 _PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 _ODD: Final = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 """What reading strange JSON and certificates may raise beside the library's own errors."""
 MAX_BUNDLE_BYTES: Final = 16 * 1024 * 1024
+
+
+def matches(pattern: str, text: str, *, ignore_case: bool = False) -> bool:
+    """Whether a text is as a pattern says, in which `*` stands for anything."""
+    parts = ".*".join(re.escape(part) for part in pattern.split("*"))
+    return re.fullmatch(parts, text, re.IGNORECASE if ignore_case else 0) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +52,12 @@ class Signer:
     issuer: str
     """Who vouched for the identity."""
     repository: str = ""
-    """The repository that the workflow ran for, as an address; empty where any will do.
+    """The repository that the workflow ran for, as an address, with `*`; empty where any will do.
 
     The identity alone does not say it: a workflow that others may call signs in its own name for all its callers.
     """
+    ref: str = ""
+    """The git ref that the workflow ran for, with `*`; empty where any will do."""
 
     def allows(self, identity: str) -> bool:
         """Whether an identity is one that may sign; GitHub takes owners and repositories in any case.
@@ -58,8 +66,7 @@ class Signer:
         """
         if identity != printable(identity):
             return False
-        pattern = ".*".join(re.escape(part) for part in self.identity.split("*"))
-        return re.fullmatch(pattern, identity, re.IGNORECASE if self.repository else 0) is not None
+        return matches(self.identity, identity, ignore_case=bool(self.repository))
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,8 +209,11 @@ class _Policy:
         if issuer != signer.issuer:
             raise VerificationError(f"vouched for by {issuer or 'nobody'}, and expected is {signer.issuer}")
         source = _text_of(cert, _SOURCE_REPOSITORY)
-        if signer.repository and source.lower() != signer.repository.lower():
+        if signer.repository and not matches(signer.repository, source, ignore_case=True):
             raise VerificationError(f"signed for {source or 'no repository'}, and expected is {signer.repository}")
+        ref = _text_of(cert, _SOURCE_REF)
+        if signer.ref and not matches(signer.ref, ref):
+            raise VerificationError(f"signed for {ref or 'no ref'}, and expected is {signer.ref}")
         self.found = identity
 
 

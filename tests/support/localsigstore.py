@@ -95,7 +95,11 @@ class LocalSigstore:
         """An identity token of a workflow on GitHub, or of whatever the claims say."""
         now = int(time.time())
         usual = {"iss": GITHUB, "sub": "repo:team/ci:ref:refs/heads/main", "aud": "sigstore", "iat": now}
-        workflow = {"exp": now + 600, "job_workflow_ref": WORKFLOW.removeprefix("https://github.com/")}
+        workflow = {
+            "exp": now + 600,
+            "ref": "refs/heads/main",
+            "job_workflow_ref": WORKFLOW.removeprefix("https://github.com/"),
+        }
         return jwt.encode({**usual, **workflow, "repository": "team/ci", **claims}, "k" * 32, "HS256")
 
     @property
@@ -253,7 +257,8 @@ def certificate_for(
         if "email" in claims
         else x509.UniformResourceIdentifier(f"https://github.com/{claims['job_workflow_ref']}")
     )
-    extensions = {"8": claims["iss"], "12": f"https://github.com/{claims.get('repository', '')}"}
+    repository = f"https://github.com/{claims.get('repository', '')}"
+    extensions = {"8": claims["iss"], "12": repository, "14": str(claims.get("ref", ""))}
     issuer_key = cast("ec.EllipticCurvePublicKey", issuer.public_key())
     builder = (
         x509.CertificateBuilder(issuer.subject, x509.Name([]), key, x509.random_serial_number())

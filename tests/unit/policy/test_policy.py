@@ -109,6 +109,8 @@ def test_signed_by_the_job_that_may(project: PushedProject, monkeypatch: pytest.
         (by_workflow("https://github.com/mallory/ci/*"), f"signed by {WORKFLOW}, and expected is"),
         (by_workflow(more='issuer = "https://accounts.google.com"'), "not a signature that can be trusted"),
         (by_workflow(more='source = "https://github.com/team/other"'), f"signed for {REPOSITORY}"),
+        (by_workflow(more='source = "https://github.com/team/other*"'), f"signed for {REPOSITORY}"),
+        (by_workflow(more=f'source = "{REPOSITORY}@refs/tags/*"'), "signed for refs/heads/main, and expected is refs"),
     ],
 )
 def test_signed_by_a_job_that_may_not(project: PushedProject, text: str, expected: str) -> None:
