@@ -23,8 +23,9 @@ def unpack(
     *,
     count: CountBytes = lambda _taken, _given: None,
     on_padding: Callable[[], None] = lambda: None,
+    on_join: Callable[[], None] = lambda: None,
 ) -> Iterator[bytes]:
-    """Decompress `chunks`, however many gzip members or frames they join.
+    """Decompress `chunks`, however many gzip members or frames they join (`on_join` tells of each after the first).
 
     At the end every checksum was right and nothing but zero bytes (of which `on_padding` tells) followed. Raises
     TruncatedArchive, LimitExceeded for a stream that needs too much memory, and ArchiveError for damage or for anything
@@ -47,6 +48,7 @@ def unpack(
                     continue
                 if padded or sniff(data) is not packing:
                     raise _trailing(place, packing)
+                on_join()
                 stream = open_decompressor(packing)
             output = _step(stream, data, place, packing)
             data = b""

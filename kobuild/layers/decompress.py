@@ -15,7 +15,9 @@ def decompress(
     packing: Packing,
     limits: Limits,
     place: str,
+    *,
     on_padding: Callable[[], None] = lambda: None,
+    on_join: Callable[[], None] = lambda: None,
 ) -> Iterator[bytes]:
     """As `unpack` has it; raises LimitExceeded, too, for more bytes or a higher ratio than allowed."""
 
@@ -31,4 +33,4 @@ def decompress(
                 hint="set max-ratio if this archive is to be trusted",
             )
 
-    return unpack(chunks, packing, f"read {place}", count=check, on_padding=on_padding)
+    return unpack(chunks, packing, f"read {place}", count=check, on_padding=on_padding, on_join=on_join)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Final, Protocol
 
@@ -57,10 +57,12 @@ def open_archive(source: ArchiveInput, plan: LayerPlan, stack: ExitStack) -> Mem
         if is_tar(head, source.name):
             return _open_tar(stack.enter_context(Prefetch(chunks, _PREFETCHED)), source, plan, sealed=False)
         return _open_bare(head, source, plan)
-    unpacked = stack.enter_context(Prefetch(decompress(chunks, packing, plan.limits, source.name), _PREFETCHED))
+    joins: list[bool] = []
+    parts = decompress(chunks, packing, plan.limits, source.name, on_join=lambda: joins.append(True))
+    unpacked = stack.enter_context(Prefetch(parts, _PREFETCHED))
     inner_head, unpacked = peek(unpacked)
     if is_tar(inner_head, source.name):
-        return _open_tar(unpacked, source, plan, sealed=True)
+        return _open_tar(unpacked, source, plan, sealed=lambda: not joins)
     return _open_compressed(head, unpacked, source, plan, packing)
 
 
@@ -91,7 +93,9 @@ def read_member(source: ArchiveInput, plan: LayerPlan, name: bytes) -> Iterator[
     raise ArchiveError(f"read {source.name}: {show(name)} is gone: the file changed while it was read")
 
 
-def _open_tar(chunks: Iterator[bytes], source: ArchiveInput, plan: LayerPlan, *, sealed: bool) -> TarReader:
+def _open_tar(
+    chunks: Iterator[bytes], source: ArchiveInput, plan: LayerPlan, *, sealed: bool | Callable[[], bool]
+) -> TarReader:
     return TarReader(chunks, source.name, sealed=sealed, max_members=plan.limits.members)
 
 

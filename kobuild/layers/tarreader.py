@@ -2,13 +2,13 @@
 
 The reader is strict where a short or damaged archive could pass for a whole one: header checksums must be right, every
 member must be complete, and only zeros may follow the end-of-archive blocks. An archive may lack those blocks only when
-`sealed`: when it came out of a compressed stream whose own end and checksum were verified, as GNU tar and Go allow for
-any. A lone zero block counts as the end, as it does for them.
+`sealed`: when it came out of one compressed stream whose own end and checksum were verified, as GNU tar and Go allow
+for any. Of several streams in a row the last could be missing. A lone zero block counts as the end, as for them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from kobuild.errors import ArchiveError, LimitExceeded, TruncatedArchive, UnsafeMember
@@ -26,10 +26,12 @@ _KNOWN_KINDS: Final = frozenset({b"0", b"1", b"2", b"3", b"4", b"5", b"6", b"7",
 class TarReader:
     """Iterating gives the members in order; `content` gives the bytes of the one last given, at most once."""
 
-    def __init__(self, chunks: Iterator[bytes], place: str, *, sealed: bool, max_members: int) -> None:
+    def __init__(
+        self, chunks: Iterator[bytes], place: str, *, sealed: bool | Callable[[], bool], max_members: int
+    ) -> None:
         self._chunks = chunks
         self._place = place
-        self._sealed = sealed
+        self._sealed = sealed if callable(sealed) else lambda: sealed
         self._max_members = max_members
         self._chunk = b""
         self._position = 0
@@ -154,7 +156,7 @@ class TarReader:
             block = self._take_up_to(BLOCK_BYTES)
         if is_header(block):
             return block
-        if len(block) not in (0, BLOCK_BYTES) or (not block and (inside or not self._sealed)):
+        if len(block) not in (0, BLOCK_BYTES) or (not block and (inside or not self._sealed())):
             raise TruncatedArchive(f"read {self._place}: the archive ends before its own end mark")
         if not block:
             self.plain = False

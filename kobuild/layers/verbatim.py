@@ -45,6 +45,7 @@ def may_keep_bytes(plan: LayerPlan) -> bool:
 def keep_bytes(source: ArchiveInput, plan: LayerPlan, sink: Writable) -> LayerResult | None:
     """Copy the archive to the sink as the layer; None, and nothing written, where it is not one as it stands."""
     padding: list[bool] = []
+    joins: list[bool] = []
     with ExitStack() as stack:
         raw = stack.enter_context(open_stream(source))
         head, chunks = peek(read_chunks(raw))
@@ -52,13 +53,25 @@ def keep_bytes(source: ArchiveInput, plan: LayerPlan, sink: Writable) -> LayerRe
         if not head or sniff(head) is not packing:
             return None
         if packing is not Packing.PLAIN:
-            chunks = decompress(chunks, packing, plan.limits, source.name, lambda: padding.append(True))
+            chunks = decompress(
+                chunks,
+                packing,
+                plan.limits,
+                source.name,
+                on_padding=lambda: padding.append(True),
+                on_join=lambda: joins.append(True),
+            )
         tar_hash = _HashedChunks(stack.enter_context(Prefetch(chunks, _PREFETCHED)))
         head, unpacked = peek(iter(tar_hash))
         if not is_tar(head, source.name):
             return None
         placer = Placer(plan, source.name)
-        reader = TarReader(unpacked, source.name, sealed=packing is not Packing.PLAIN, max_members=plan.limits.members)
+        reader = TarReader(
+            unpacked,
+            source.name,
+            sealed=lambda: packing is not Packing.PLAIN and not joins,
+            max_members=plan.limits.members,
+        )
         for member in reader:
             if placer.place(member) is None:
                 return None

@@ -22,7 +22,7 @@ from kobuild.oci.mediatypes import Compression
 
 atheris: Any = importlib.import_module("atheris")
 
-with atheris.instrument_imports(include=["kobuild.layers"]):
+with atheris.instrument_imports(include=["kobuild.layers", "kobuild.decompress"]):
     from kobuild.layers.engine import make_layer
     from kobuild.layers.plan import LayerPlan, Limits
 
