@@ -1,4 +1,4 @@
-"""GitHub's expressions, as far as an action's steps use them: contexts, literals, operators and parentheses.
+"""GitHub's expressions, as far as an action's steps use them: contexts, literals, operators, parentheses and `cancelled()`.
 
 https://docs.github.com/actions/reference/workflows-and-actions/expressions
 """
@@ -79,6 +79,8 @@ class _Parser:
         self.rest = self.rest[match.end() :]
         if match["string"]:
             return match["string"][1:-1].replace("''", "'")
+        if match["name"] == "cancelled" and self._take("(") and self._take(")"):
+            return False  # nobody cancels here
         return _WORDS[match["name"]] if match["name"] in _WORDS else self._look_up(match["name"])
 
     def _look_up(self, name: str) -> Any:
