@@ -267,8 +267,10 @@ def environment_python(folder: Path, extras: Sequence[str] = ()) -> Path:
 
 
 def install_environ(environ: Mapping[str, str]) -> dict[str, str]:
-    """What pip sees: the index that the job is configured for, and none of the secrets that the inputs bring."""
-    return {name: value for name, value in environ.items() if name != "GITHUB_TOKEN" and not name.startswith(PREFIX)}
+    """What pip sees: the index that the job is configured for, and none of kobuild's secrets, by input or not."""
+    return {
+        name: value for name, value in environ.items() if name != "GITHUB_TOKEN" and not name.startswith("KOBUILD_")
+    }
 
 
 def own_pip_is_enough() -> bool:

@@ -281,7 +281,12 @@ def test_an_old_pip_leaves_the_work_to_a_new_one(
 
 
 def test_pip_sees_no_secret_of_the_inputs(helper: ModuleType) -> None:
-    environ = {"GITHUB_TOKEN": "t", "KOBUILD_ACTION_PASSWORD": "p", "PIP_INDEX_URL": "https://index.example.com"}
+    environ = {
+        "GITHUB_TOKEN": "t",
+        "KOBUILD_ACTION_PASSWORD": "p",
+        "KOBUILD_LAYER_CACHE_KEY": "k",
+        "PIP_INDEX_URL": "https://index.example.com",
+    }
     assert helper.install_environ(environ) == {"PIP_INDEX_URL": "https://index.example.com"}
 
 
