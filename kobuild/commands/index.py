@@ -10,7 +10,7 @@ from kobuild import github
 from kobuild.build import locked_tool
 from kobuild.commands.output import print_json
 from kobuild.commands.reading import require_lock
-from kobuild.commands.shared import opened, tell
+from kobuild.commands.shared import add_target_options, opened, tell
 from kobuild.explain.markdown import code, plain, table
 from kobuild.fleet.join import join
 from kobuild.image.image import Image, ImageSet
@@ -24,15 +24,7 @@ from kobuild.workshop import Workshop
 def configure(parser: argparse.ArgumentParser) -> None:
     """What can be typed."""
     parser.add_argument("images", nargs="+", metavar="NAME@DIGEST", help="what `kobuild push --by-digest` printed")
-    parser.add_argument(
-        "--target", action="append", default=[], metavar="REF", help="push here instead of the settings' target"
-    )
-    parser.add_argument(
-        "-t", "--tag", action="append", default=[], metavar="TAG", help="push under this tag instead of the target's"
-    )
-    parser.add_argument(
-        "--keep-tags", action="store_true", help="fail, and send nothing, where a tag points at another image already"
-    )
+    add_target_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -10,6 +10,7 @@ from kobuild.build import Build, build
 from kobuild.commands.shared import (
     add_lock_options,
     add_platform_option,
+    add_target_options,
     begin_summary,
     chosen_platforms,
     close_build,
@@ -31,20 +32,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_lock_options(parser)
     add_platform_option(parser)
     add_layer_cache_options(parser)
-    parser.add_argument(
-        "--target", action="append", default=[], metavar="REF", help="push here instead of the settings' target"
-    )
-    names = parser.add_mutually_exclusive_group()
-    names.add_argument(
-        "-t", "--tag", action="append", default=[], metavar="TAG", help="push under this tag instead of the target's"
-    )
-    names.add_argument(
+    add_target_options(parser).add_argument(
         "--by-digest",
         action="store_true",
         help="push each platform's image alone and under its digest, into the first target's repository, for `index`",
-    )
-    parser.add_argument(
-        "--keep-tags", action="store_true", help="fail, and send nothing, where a tag points at another image already"
     )
 
 

@@ -63,6 +63,21 @@ def add_platform_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_target_options(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
+    """--target, --tag and --keep-tags; returns the group that --tag is in, for what may not be given beside it."""
+    parser.add_argument(
+        "--target", action="append", default=[], metavar="REF", help="push here instead of the settings' target"
+    )
+    names = parser.add_mutually_exclusive_group()
+    names.add_argument(
+        "-t", "--tag", action="append", default=[], metavar="TAG", help="push under this tag instead of the target's"
+    )
+    parser.add_argument(
+        "--keep-tags", action="store_true", help="fail, and send nothing, where a tag points at another image already"
+    )
+    return names
+
+
 @contextmanager
 def opened(arguments: argparse.Namespace) -> Iterator[Workshop]:
     """The settings that the arguments name, and a workshop for them."""

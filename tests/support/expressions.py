@@ -1,4 +1,4 @@
-"""GitHub's expressions, as far as an action's steps use them: contexts, literals, operators, parentheses and `cancelled()`.
+"""GitHub's expressions, as far as an action's steps use them: contexts, literals, operators, `cancelled()`.
 
 https://docs.github.com/actions/reference/workflows-and-actions/expressions
 """
