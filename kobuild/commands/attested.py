@@ -9,7 +9,7 @@ from typing import Any
 
 from kobuild.commands.attaching import registry_reference
 from kobuild.commands.signing import trust_file
-from kobuild.errors import ProgramError, SignatureError
+from kobuild.errors import ProgramError, SignatureError, UsageError
 from kobuild.explain.provenance import find_builder, make_statement
 from kobuild.lock import Lock
 from kobuild.oci.digest import Digest
@@ -29,6 +29,15 @@ def add_policy_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="hold this signed provenance against the policy, instead of what is attached; may be repeated",
     )
+
+
+def require_policy(arguments: argparse.Namespace, workshop: Workshop) -> None:
+    """Raise UsageError where attestations are named and nothing would look at them."""
+    if arguments.attestation and not workshop.settings.verify.require:
+        raise UsageError(
+            "--attestation: the settings require no attestation, so nothing would be held against it",
+            hint='write [verify] with require = ["provenance"], and whose signature counts',
+        )
 
 
 def judge_attestations(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from kobuild.commands.attested import add_policy_options, judge_attestations, judgement_json
+from kobuild.commands.attested import add_policy_options, judge_attestations, judgement_json, require_policy
 from kobuild.commands.output import print_json
 from kobuild.commands.reading import parse_count
 from kobuild.commands.running import run_tools, runs_json, runs_table
@@ -49,6 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Check an image against settings and lock."""
     with opened(arguments) as workshop:
+        require_policy(arguments, workshop)
         lock = _require_lock(workshop)
         platforms = chosen_platforms(arguments, workshop.settings)
         store = open_subject(workshop, arguments.image)

@@ -188,6 +188,14 @@ def test_local_images_have_no_attestations_but_in_files(project: PushedProject, 
     assert project.run("verify", "--attestation", "nosuch.json")[0] == 1
 
 
+def test_an_attestation_that_nothing_asks_for_is_not_passed_over(project: PushedProject, tmp_path: Path) -> None:
+    name = write_key(tmp_path / "k.pem", as_pem(KEY))
+    project.ok("provenance", str(project.reference), "--key", name, "-o", "signed.json")
+    code, out, err = project.run("verify", str(project.reference), "--attestation", "signed.json")
+    assert (code, out) == (2, "")
+    assert "the settings require no attestation" in err
+
+
 def test_other_settings_and_another_lock_than_those_that_were_attested(project: PushedProject, tmp_path: Path) -> None:
     policy(project, by_key())
     sign(project, tmp_path)
