@@ -15,6 +15,7 @@ from kobuild.lock import Lock, LockedArtifact, LockedTool
 from kobuild.oci.digest import Digest
 from kobuild.oci.platforms import Platform
 from kobuild.oci.reference import Reference
+from kobuild.sources.licenses import read_expression
 from kobuild.transport import redact
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -83,7 +84,10 @@ def make_bill(
     base = lock.base
     where = tuple(item for item in _platforms(lock) if not platforms or item in platforms)
     said = licenses or {}
-    known = [replace(tool, license=said.get(name) or tool.license) for name, tool in sorted(lock.tools.items())]
+    known = [
+        replace(tool, license=said.get(name) or read_expression(tool.license))
+        for name, tool in sorted(lock.tools.items())
+    ]
     tools = [material for tool in known for material in _tool_materials(tool, where)]
     return Bill(
         name=name,

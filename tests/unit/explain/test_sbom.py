@@ -168,6 +168,13 @@ def licensed() -> Bill:
     return make_bill(replace(LOCK, tools=tools), name="x", licenses=own)
 
 
+@pytest.mark.parametrize("form", Form)
+def test_a_licence_in_the_lock_that_is_none_is_unknown(form: Form) -> None:
+    by_hand = replace(LOCK, tools={"go": replace(TOOLS[0], license="MIT AND ((")})
+    unknown = replace(LOCK, tools={"go": replace(TOOLS[0], license="")})
+    assert write_bill(make_bill(by_hand, name="x"), form) == write_bill(make_bill(unknown, name="x"), form)
+
+
 def test_spdx_has_the_licences_that_are_known(tmp_path: Path) -> None:
     path = tmp_path / "sbom.spdx.json"
     path.write_bytes(write_bill(licensed(), Form.SPDX).data)
