@@ -50,7 +50,15 @@ def _tool_change(name: str, old: LockedTool | None, new: LockedTool | None) -> C
     for before, after in zip(_facets(old), _facets(new), strict=True):
         if before != after:
             return Change(name, before, after)
-    return Change(name, f"settings {old.fingerprint}", f"settings {new.fingerprint}")
+    return Change(name, *map(_rest, (old, new)))
+
+
+def _rest(tool: LockedTool) -> str:
+    """What seldom differs alone."""
+    files = (
+        f"{item.filename} of {item.size} bytes, sha256:{item.sha256}" for _, item in sorted(tool.artifacts.items())
+    )
+    return f"settings {tool.fingerprint}; {'; '.join(files)}"
 
 
 def _words(tool: LockedTool | None) -> str:

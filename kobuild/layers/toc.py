@@ -39,6 +39,7 @@ _ESTARGZ_NAME: Final = b"stargz.index.json"
 _FOOTER_BYTES: Final = 51
 _FOOTER: Final = struct.Struct("<3s7xH2sH16s6s5x8x")
 _PLACE: Final = re.compile(r"(\d+):(\d+):(\d+):(\d+)\Z")
+_HEX: Final = re.compile(rb"[0-9a-fA-F]{16}")
 _CRFS: Final = "1"
 
 
@@ -89,11 +90,9 @@ def _parse_footer(footer: bytes, place: str) -> int:
     """The table's offset: an empty gzip member's extra field, subfield `SG`."""
     if len(footer) == _FOOTER_BYTES:
         magic, extra, name, length, digits, mark = _FOOTER.unpack(footer)
-        if (magic, extra, name, length, mark) == (b"\x1f\x8b\x08", 26, b"SG", 22, b"STARGZ"):
-            try:
-                return int(digits, 16)
-            except ValueError:
-                pass
+        fields = (b"\x1f\x8b\x08", 26, b"SG", 22, b"STARGZ")
+        if (magic, extra, name, length, mark) == fields and _HEX.fullmatch(digits):
+            return int(digits, 16)
     raise ArchiveError(f"read {place}: the layer has no eStargz footer, though its annotation says so")
 
 

@@ -26,6 +26,7 @@ PASSWORD_VARIABLE: Final = "COSIGN_PASSWORD"  # noqa: S105  # the variable's nam
 _PEM: Final = re.compile(rb"-----BEGIN ([A-Z ]+)-----(.+?)-----END \1-----", re.DOTALL)
 _COSIGN: Final = (b"ENCRYPTED COSIGN PRIVATE KEY", b"ENCRYPTED SIGSTORE PRIVATE KEY")
 _MAX_COST: Final = 1 << 20
+_MAX_PARALLEL: Final = 16
 _MAX_MEMORY_BYTES: Final = 1 << 30
 _KIND: Final = "an ECDSA key on the curve P-256, such as `cosign generate-key-pair` makes"
 
@@ -72,7 +73,8 @@ def load_signing_key(data: bytes, password: str | None, place: str) -> SigningKe
         if found[1] in _COSIGN:
             key = serialization.load_der_private_key(_unseal(found[2], password, place), None)
         else:
-            secret = password.encode() if password and found[1].startswith(b"ENCRYPTED") else None
+            # The form that OpenSSL wrote before PKCS #8 says it in a line of its own.
+            secret = password.encode() if password and b"ENCRYPTED" in data else None
             key = serialization.load_pem_private_key(data, secret)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         # The cause is left out: a parser's message may quote what it read.
@@ -129,7 +131,8 @@ def _unseal(body: bytes, password: str | None, place: str) -> bytes:
 def _derive(kdf: dict[str, Any], password: str) -> bytes:
     params = kdf["params"]
     cost, block, parallel = (int(params[name]) for name in ("N", "r", "p"))
-    if kdf["name"] != "scrypt" or not 1 < cost <= _MAX_COST or block * cost * 128 > _MAX_MEMORY_BYTES:
+    is_bounded = 1 < cost <= _MAX_COST and block * cost * 128 <= _MAX_MEMORY_BYTES and parallel <= _MAX_PARALLEL
+    if kdf["name"] != "scrypt" or not is_bounded:
         raise ValueError("an unknown way to make a key of a password")
     salt = base64.b64decode(kdf["salt"])
     memory = 2 * _MAX_MEMORY_BYTES - 1

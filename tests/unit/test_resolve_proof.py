@@ -233,6 +233,16 @@ def test_proofs_in_the_lock_are_sorted_and_checked() -> None:
             locks.parse(broken, Path("kobuild.lock"))
 
 
+@pytest.mark.parametrize("changes", [{"size": 4}, {"sha256": f"{'0' * 63}1"}])
+def test_a_change_that_short_words_hide_is_told(changes: dict[str, Any]) -> None:
+    def lock(artifact: LockedArtifact) -> locks.Lock:
+        return locks.Lock(None, {"t": LockedTool("t", "go", "", "1", "1", "f", {AMD64: artifact})})
+
+    artifact = LockedArtifact("https://example.com/x", "x", 3, "0" * 64, "publisher")
+    (change,) = compare(lock(artifact), lock(dataclasses.replace(artifact, **changes)))
+    assert change.old != change.new
+
+
 def test_a_change_of_proof_alone_is_told() -> None:
     one, other = (
         locks.Lock(None, {"t": LockedTool("t", "go", "", "1", "1", "f", {AMD64: artifact})})

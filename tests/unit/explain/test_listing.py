@@ -141,6 +141,16 @@ def test_skopeo_s_own_zstd_chunked_is_read_by_its_table(
     assert sorted(listing.entries, key=lambda entry: entry.path) == sorted(plain.entries, key=lambda entry: entry.path)
 
 
+@pytest.mark.parametrize("digits", [b"-000000000000001", b"+000000000000001", b" 00000000000_001", b"000000000000000x"])
+def test_a_footer_whose_offset_is_no_number_is_none(digits: bytes) -> None:
+    layer = tool("go", "1", MEMBERS, compression=Compression.ESTARGZ).layer
+    with layer.source.open() as file:
+        blob = file.read()
+    blob = blob[:-35] + digits + blob[-19:]
+    with pytest.raises(ArchiveError, match="no eStargz footer"):
+        read_table(layer.descriptor, lambda start, size: blob[start : start + size], "layer")
+
+
 def with_notes(layer: Layer, notes: dict[str, str]) -> Layer:
     return replace(layer, descriptor=layer.descriptor.with_annotations(notes))
 

@@ -7,7 +7,7 @@ import json
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +18,8 @@ from tests.support.signingkeys import as_cosign, as_pem, make_key, public_der
 
 KEY = make_key()
 OPENSSL = KEY.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+# As `openssl ecparam -genkey` writes it: the curve's name goes before the key.
+PARAMETERS = b"-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"
 PAYLOAD = b'{"_type": "https://in-toto.io/Statement/v1"}'
 
 
@@ -28,6 +30,11 @@ PAYLOAD = b'{"_type": "https://in-toto.io/Statement/v1"}'
         (as_pem(KEY), "not needed"),
         (as_pem(KEY, "s3cret"), "s3cret"),
         (OPENSSL, None),
+        (PARAMETERS + OPENSSL, None),
+        (
+            KEY.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, BestAvailableEncryption(b"s3cret")),
+            "s3cret",
+        ),
         (as_cosign(KEY, "s3cret"), "s3cret"),
         (as_cosign(KEY, ""), ""),
         (as_cosign(KEY, "s3cret", cost=65536), "s3cret"),
@@ -87,6 +94,7 @@ def sealed(**changes: object) -> bytes:
         {"kdf": None},
         {"kdf": {"name": "scrypt", "params": {"N": 1 << 40, "r": 8, "p": 1}, "salt": ""}},
         {"kdf": {"name": "scrypt", "params": {"N": 1024, "r": 1 << 30, "p": 1}, "salt": ""}},
+        {"kdf": {"name": "scrypt", "params": {"N": 1024, "r": 8, "p": 1 << 70}, "salt": ""}},
         {"kdf": {"name": "md5", "params": {"N": 1024, "r": 8, "p": 1}, "salt": ""}},
         {"kdf": {"name": "scrypt", "params": {"N": 1000, "r": 8, "p": 1}, "salt": ""}},
         {"cipher": {"nonce": "AA=="}},
