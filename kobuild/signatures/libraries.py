@@ -16,7 +16,7 @@ def missing_library(
     name: str, extra: str, error: ImportError, action: str = "verify a publisher's signature"
 ) -> ProgramError:
     """What to raise where a library of an extra cannot be imported."""
+    install = f"python3 -m pip install 'kobuild[{extra}]'; in the action: extras: {extra}"
     return ProgramError(
-        f"{action}: the library {name} is not installed ({error})",
-        hint=f"install kobuild with its extra: python3 -m pip install 'kobuild[{extra}]'",
+        f"{action}: the library {name} is not installed ({error})", hint=f"install kobuild with its extra: {install}"
     )

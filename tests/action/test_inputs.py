@@ -13,6 +13,7 @@ from tests.action.conftest import write_project
 from tests.support.archives import Entry, make_tar_gz
 from tests.support.registry import PASSWORD, USERNAME, DockerRegistry, run_registry
 from tests.support.runner import Runner
+from tests.support.signers import MinisignSigner
 from tests.support.upstream import Upstream
 
 AMD64, ARM64 = "linux/amd64", "linux/arm64"
@@ -110,6 +111,30 @@ def test_what_docker_login_action_has_stored_is_used(runner: Runner, tmp_path: P
         assert auth not in ran.log
         checked = runner.run(command="verify", image=ran.outputs["image"])
         assert (checked.code, checked.outputs["digest"]) == (0, ran.outputs["digest"]), checked.log
+
+
+SIGNED = """
+[image]
+base = "scratch"
+
+[tools.ko]
+source = "github:ko-build/ko"
+require = "signature"
+minisign-key = "{key}"
+"""
+
+
+def test_extras_bring_what_signatures_need(project: Runner, upstream: Upstream) -> None:
+    signer, archive = MinisignSigner(), make_tar_gz([Entry("ko", b"ko", mode=0o755)])
+    name = "ko_1.0_Linux_x86_64.tar.gz"
+    upstream.add_github_release("ko-build/ko", "v1.0", {name: archive, f"{name}.minisig": signer.sign(archive)})
+    (project.workspace / "kobuild.toml").write_text(SIGNED.format(key=signer.public))
+    lacking = project.run(command="resolve", github_token="")
+    assert lacking.code != 0
+    assert "in the action: extras: proof" in lacking.log
+    ran = project.run(command="resolve", github_token="", extras="proof")
+    assert ran.code == 0, ran.log
+    assert f"minisign:{signer.name}" in (project.workspace / "kobuild.lock").read_text()
 
 
 def test_an_error_about_a_tool_stands_at_the_tool(project: Runner) -> None:
