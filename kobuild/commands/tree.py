@@ -17,6 +17,7 @@ from kobuild.commands.reading import (
 )
 from kobuild.commands.reading import reading as opened
 from kobuild.errors import UsageError
+from kobuild.explain.entries import printable
 from kobuild.explain.imagetree import ImageTree, inspect_image
 from kobuild.explain.treeview import tree_json, tree_text
 from kobuild.image.store import ImageStore
@@ -102,5 +103,5 @@ def _artifact_json(subject: Digest, _: str, artifact: Descriptor) -> dict[str, A
 def _artifact_table(artifacts: Sequence[tuple[Digest, str, Descriptor]]) -> str:
     if not artifacts:
         return "no artifacts"
-    rows = [(item.artifact_type or "", name, str(item.digest)) for _, name, item in artifacts]
+    rows = [(printable(item.artifact_type or ""), name, str(item.digest)) for _, name, item in artifacts]
     return format_table(("artifact", "about", "digest"), rows)

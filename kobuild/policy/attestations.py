@@ -14,14 +14,13 @@ from kobuild.oci.digest import Digest
 from kobuild.oci.manifest import Manifest
 from kobuild.oci.reference import Reference
 from kobuild.registry import RegistryClient
-from kobuild.signatures.dsse import MAX_BUNDLE_BYTES, SignedStatement, parse_statement
+from kobuild.signatures.dsse import MAX_BUNDLE_BYTES, STATEMENT_TYPES, SignedStatement, parse_statement
 from kobuild.streams import disk_errors, read_bounded
 
 BUNDLE_PREFIX: Final = "application/vnd.dev.sigstore.bundle"
 """What the artifact types of all versions of the bundle begin with."""
 MAX_ATTESTATIONS: Final = 64
 """More than that are not read: whoever may push can attach any number."""
-_STATEMENTS: Final = ("https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ def read_statement(payload: bytes) -> dict[str, Any] | None:
         value = json.loads(payload)
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) and value.get("_type") in _STATEMENTS else None
+    return value if isinstance(value, dict) and value.get("_type") in STATEMENT_TYPES else None
 
 
 def _read(client: RegistryClient, reference: Reference, descriptor: Descriptor, subject: Digest) -> SignedStatement:

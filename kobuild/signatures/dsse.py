@@ -15,9 +15,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from kobuild.errors import SignatureError
+from kobuild.signatures.words import printable
 
 BUNDLE_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
+STATEMENT_TYPES: Final = ("https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1")
+"""What the member `_type` of an in-toto statement may be."""
 MAX_BUNDLE_BYTES: Final = 16 * 1024 * 1024
 _BUNDLE_TYPES: Final = ("application/vnd.dev.sigstore.bundle+json;version=", "application/vnd.dev.sigstore.bundle.v")
 
@@ -32,7 +35,7 @@ class SignedStatement:
     payload: bytes
     signature: bytes
     key_hint: str
-    """Which key signed; empty where a certificate did."""
+    """Which key signed, by its own word, fit for a message; empty where a certificate did."""
 
     @property
     def has_certificate(self) -> bool:
@@ -70,7 +73,7 @@ def parse_statement(raw: bytes, place: str) -> SignedStatement:
     try:
         value = json.loads(raw)
         if not str(value["mediaType"]).startswith(_BUNDLE_TYPES):
-            raise SignatureError(f"{place}: not a bundle of Sigstore: {str(value['mediaType'])[:100]}")
+            raise SignatureError(f"{place}: not a bundle of Sigstore: {printable(str(value['mediaType'])[:100])}")
         envelope, material = value["dsseEnvelope"], value["verificationMaterial"]
         (signature,) = envelope["signatures"]
         return SignedStatement(
@@ -87,7 +90,7 @@ def parse_statement(raw: bytes, place: str) -> SignedStatement:
 def _hint(material: dict[str, Any]) -> str:
     """The key's hint; `?` stands for an empty one, since what has no certificate was signed with some key."""
     if "publicKey" in material:
-        return str(material["publicKey"].get("hint") or "?")
+        return printable(str(material["publicKey"].get("hint") or "?"))
     if "certificate" in material or "x509CertificateChain" in material:
         return ""
     raise KeyError("certificate")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from kobuild.errors import SignatureError
+from kobuild.signatures.dsse import MAX_BUNDLE_BYTES, PAYLOAD_TYPE, STATEMENT_TYPES
 from kobuild.signatures.libraries import SIGN_EXTRA, missing_library
 from kobuild.signatures.words import printable
 
@@ -27,14 +28,11 @@ PUBLIC_REKOR: Final = "https://rekor.sigstore.dev"
 PROVENANCE: Final = "https://slsa.dev/provenance/"
 """What the type of a statement about a build begins with."""
 MAX_ROOT_BYTES: Final = 4 * 1024 * 1024
-_STATEMENTS: Final = ("https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1")
 # https://github.com/sigstore/fulcio/blob/main/docs/oid-info.md
 _FULCIO: Final = "1.3.6.1.4.1.57264.1"
 _OLD_ISSUER, _ISSUER, _SOURCE_REPOSITORY, _SOURCE_REF = "1", "8", "12", "14"
-_PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 _ODD: Final = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 """What reading strange JSON and certificates may raise beside the library's own errors."""
-MAX_BUNDLE_BYTES: Final = 16 * 1024 * 1024
 
 
 def matches(pattern: str, text: str, *, ignore_case: bool = False) -> bool:
@@ -179,13 +177,13 @@ def _check_statement(kind: str, payload: bytes, sha256: str, place: str) -> None
         statement = json.loads(payload)
         subjects = [subject["digest"].get("sha256") for subject in statement["subject"]]
         predicate = str(statement["predicateType"])
-        is_statement = kind == _PAYLOAD_TYPE and statement["_type"] in _STATEMENTS
+        is_statement = kind == PAYLOAD_TYPE and statement["_type"] in STATEMENT_TYPES
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise SignatureError(f"{place}: what was signed is no statement") from error
     if not is_statement:
         raise SignatureError(f"{place}: what was signed is no statement")
     if not predicate.startswith(PROVENANCE):
-        raise SignatureError(f"{place}: the statement is of type {predicate}, not {PROVENANCE}…")
+        raise SignatureError(f"{place}: the statement is of type {printable(predicate)}, not {PROVENANCE}…")
     if sha256 not in subjects:
         raise SignatureError(f"{place}: the statement is about other files: sha256:{sha256} is not among them")
 

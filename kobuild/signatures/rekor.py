@@ -14,9 +14,9 @@ import re
 from typing import Any, Final
 
 from kobuild.errors import SignatureError
+from kobuild.signatures.dsse import BUNDLE_TYPE
 
 MAX_ANSWER_BYTES: Final = 1024 * 1024
-_BUNDLE_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
 
 
 def entry_request(sha256: str, signature: bytes, certificate: str) -> bytes:
@@ -45,7 +45,7 @@ def bundle_from(answer: bytes, sha256: str, signature: bytes, certificate: str, 
         "messageDigest": {"algorithm": "SHA2_256", "digest": _text(bytes.fromhex(sha256))},
         "signature": _text(signature),
     }
-    bundle = {"mediaType": _BUNDLE_TYPE, "verificationMaterial": material, "messageSignature": message}
+    bundle = {"mediaType": BUNDLE_TYPE, "verificationMaterial": material, "messageSignature": message}
     return json.dumps(bundle).encode()
 
 

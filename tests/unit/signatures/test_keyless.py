@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from kobuild.errors import SignatureError
+from kobuild.signatures.dsse import MAX_BUNDLE_BYTES
 from kobuild.signatures.keyless import (
-    MAX_BUNDLE_BYTES,
     MAX_ROOT_BYTES,
     Signer,
     Trust,

@@ -117,6 +117,15 @@ def test_no_other_statement_passes_under_a_signature(payload: bytes, place: int)
         verify_statement_with_key(parse_statement(json.dumps(bundle).encode(), "b"), public_der(KEY))
 
 
+def test_what_a_bundle_says_of_itself_is_fit_for_a_terminal() -> None:
+    bundle = json.loads(load_signing_key(as_pem(KEY), None, "k").sign_statement(PAYLOAD))
+    bundle["verificationMaterial"] = {"publicKey": {"hint": "\x1b]0;owned\x07"}}
+    assert parse_statement(json.dumps(bundle).encode(), "b").key_hint == "?]0;owned?"
+    bundle["mediaType"] = "\x1b[2J"
+    with pytest.raises(SignatureError, match=r"not a bundle of Sigstore: \?\[2J"):
+        parse_statement(json.dumps(bundle).encode(), "b")
+
+
 def test_another_key_and_what_is_no_key() -> None:
     statement = parse_statement(load_signing_key(as_pem(KEY), None, "k").sign_statement(PAYLOAD), "b")
     with pytest.raises(SignatureError, match="not by this key"):
