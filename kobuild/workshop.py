@@ -82,7 +82,7 @@ def open_workshop(
 ) -> Iterator[Workshop]:
     """A workshop for one run."""
     environ = dict(os.environ)
-    transport = Transport(reporter=reporter, insecure_hosts=insecure_hosts, environ=environ)
+    transport = Transport(reporter=reporter, insecure_hosts=insecure_hosts, environ=environ, offline=offline)
     try:
         yield Workshop(
             settings=settings,

@@ -10,7 +10,7 @@ from kobuild import github
 from kobuild.build import locked_tool
 from kobuild.commands.output import print_json
 from kobuild.commands.reading import require_lock
-from kobuild.commands.shared import add_target_options, opened, tell
+from kobuild.commands.shared import add_target_options, opened, require_network, tell
 from kobuild.explain.markdown import code, plain, table
 from kobuild.fleet.join import join
 from kobuild.image.image import Image, ImageSet
@@ -29,6 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check that the images belong together, and let the tags point at all of them."""
+    require_network(arguments, "index")
     with opened(arguments) as workshop:
         targets = choose_targets(workshop.settings, arguments.tag)
         lock = require_lock(workshop)

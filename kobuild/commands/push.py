@@ -16,6 +16,7 @@ from kobuild.commands.shared import (
     close_build,
     lock_for_build,
     opened,
+    require_network,
     tell,
 )
 from kobuild.commands.sharing import add_layer_cache_options, is_mounted, shared_layers
@@ -41,6 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Build and push."""
+    require_network(arguments, "push")
     with opened(arguments) as workshop:
         targets = choose_targets(workshop.settings, arguments.tag)
         lock = lock_for_build(arguments, workshop)

@@ -78,6 +78,12 @@ def add_target_options(parser: argparse.ArgumentParser) -> argparse._MutuallyExc
     return names
 
 
+def require_network(arguments: argparse.Namespace, command: str) -> None:
+    """Raise UsageError under --offline, for a command that is nothing without a registry."""
+    if arguments.offline:
+        raise UsageError(f"{command}: --offline forbids the network", hint="`kobuild build` writes to this disk")
+
+
 @contextmanager
 def opened(arguments: argparse.Namespace) -> Iterator[Workshop]:
     """The settings that the arguments name, and a workshop for them."""

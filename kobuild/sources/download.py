@@ -24,13 +24,13 @@ from kobuild.sources.bases import rebase
 from kobuild.sources.catalog import locate
 from kobuild.sources.growing import GrowingFile
 from kobuild.sources.hashing import hash_file
-from kobuild.sources.model import OFFLINE_HINT, Artifact, Location, SourceContext, Vouched
+from kobuild.sources.model import Artifact, Location, SourceContext, Vouched
 from kobuild.sources.partial import Partial, claim
 from kobuild.sources.path import resolve_path
 from kobuild.sources.transfer import CancelledError, FileTransfer, check
 from kobuild.store.cache import Cache
 from kobuild.streams import Readable, VerifyingReader, disk_errors
-from kobuild.transport import Clock, Request, redact
+from kobuild.transport import OFFLINE_HINT, Clock, Request, redact
 
 RECORD_KIND: Final = "downloads"
 """The cache's records of what an address had when nobody vouched for it: ETag, sha256 and size."""

@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
 from kobuild.errors import FetchError
 from kobuild.oci.platforms import Platform
 from kobuild.progress import NullReporter, Reporter
 from kobuild.settings.model import SourcesSettings, ToolSettings
 from kobuild.store.cache import Cache
-from kobuild.transport import Transport, redact
+from kobuild.transport import OFFLINE_HINT, Transport, redact
 
 
 class Vouched(str, Enum):
@@ -103,9 +103,6 @@ class SourceContext:
         """Raise FetchError, naming what is missing, when no network may be used."""
         if self.offline:
             raise FetchError(f"{redact(url)} is needed, and --offline forbids the network", hint=OFFLINE_HINT)
-
-
-OFFLINE_HINT: Final = "run the command once without --offline; what it fetches stays in the cache"
 
 
 class Source(Protocol):

@@ -8,11 +8,12 @@ that no secret reaches a message.
 from __future__ import annotations
 
 from kobuild.transport.addresses import netloc, origin, redact
-from kobuild.transport.client import Transport
+from kobuild.transport.client import OFFLINE_HINT, Transport
 from kobuild.transport.messages import Body, Request, Response
 from kobuild.transport.retrying import Backoff, Clock, SystemClock, parse_retry_after
 
 __all__ = [
+    "OFFLINE_HINT",
     "Backoff",
     "Body",
     "Clock",

@@ -37,6 +37,9 @@ _CROSS_ORIGIN_HEADERS: Final = frozenset(
 """What may follow a redirect to another origin: no credential can hide in these."""
 
 
+OFFLINE_HINT: Final = "run the command once without --offline; what it fetches stays in the cache"
+
+
 class Transport:
     """Sends requests; safe to use from many threads at once."""
 
@@ -50,11 +53,13 @@ class Transport:
         insecure_hosts: Collection[str] = (),
         environ: Mapping[str, str] | None = None,
         certs: Sequence[Path] | None = None,
+        offline: bool = False,
     ) -> None:
         """Make a transport.
 
         `insecure_hosts` are those (`host` or `host:port`) that may be spoken to over plain HTTP, beside loopback;
-        `certs` are the `certs.d` folders, None for the usual ones; `environ` None is the process's own.
+        `certs` are the `certs.d` folders, None for the usual ones; `environ` None is the process's own. With `offline`
+        every request fails: what its sender knows of the network's absence is a kindness, this is the promise.
         """
         self._reporter = reporter or NullReporter()
         self._clock = clock or SystemClock()
@@ -62,6 +67,7 @@ class Transport:
         self._backoff = backoff or Backoff()
         self._insecure_hosts = frozenset(host.lower() for host in insecure_hosts)
         self._environ = os.environ if environ is None else environ
+        self._offline = offline
         self._certs = certs_folders(self._environ) if certs is None else tuple(certs)
         self._adapters: dict[str, Adapter] = {}
         self._host_tls: dict[str, HostTls | None] = {}
@@ -76,6 +82,8 @@ class Transport:
         server's Retry-After is kept to when it is within patience. Raises RateLimited for 429, FetchError for every
         other status and for connections that fail, and passes on what opening or reading the body raises.
         """
+        if self._offline:
+            raise FetchError(f"{redact(request.url)} is needed, and --offline forbids the network", hint=OFFLINE_HINT)
         attempts = self._max_attempts if retry else 1
         for attempt in range(1, attempts + 1):
             outcome = self._follow(request, expect)

@@ -257,6 +257,19 @@ def test_an_audit_that_can_compare_nothing_fails(shop: Shop, monkeypatch: pytest
     assert "KOBUILD_LAYER_CACHE_KEY is not set" in shop.err
 
 
+def test_offline_no_registry_is_asked(shop: Shop) -> None:
+    shop.push("a")
+    text = (shop.folder / "kobuild.toml").read_text()
+    (shop.folder / "kobuild.toml").write_text(text.replace('base = "scratch"', f'base = "{shop.room}/app:1"'))
+    shop.run("resolve", "a")
+    shop.registry.forget()
+    shop.run("build", "empty", "--offline", code=1)
+    assert "is needed, and --offline forbids the network" in shop.err
+    shop.push("a", "--offline", code=2)
+    assert "push: --offline forbids the network" in shop.err
+    assert shop.registry.requests() == []
+
+
 def test_a_layer_that_may_not_be_read_is_made_again(shop: Shop) -> None:
     with run_fake() as fake:
         shop.write(cache=f"{fake.host}/layers")

@@ -212,3 +212,12 @@ def test_certs_d_of_the_user_goes_before_that_of_the_system() -> None:
         "/etc/docker/certs.d",
     ]
     assert str(certs_folders({"HOME": "/h", "XDG_CONFIG_HOME": "/c"})[0]) == "/c/containers/certs.d"
+
+
+def test_offline_nothing_is_sent() -> None:
+    with serve(lambda _seen: Reply(200)) as server:
+        transport = Transport(offline=True)
+        with pytest.raises(FetchError, match="is needed, and --offline forbids the network"):
+            transport.send(Request("GET", f"{server.url}/x"))
+        transport.close()
+        assert server.log == []
