@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 import time
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
 _WORTH_A_LINE: Final = 1_000_000
 """Transfers of fewer bytes than this are over before anyone has read of them."""
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB")
+_COMMANDS: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""What a terminal obeys: control characters but line feed and tab, and those that turn the direction of writing."""
+
+
+def harmless(text: str) -> str:
+    """A text that may hold words from outside, with what a terminal would obey escaped."""
+    return _COMMANDS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def format_size(size_bytes: int) -> str:
@@ -80,7 +88,7 @@ class LineReporter:
     def write(self, text: str) -> None:
         """Write one line at once, so that threads do not mix."""
         with self._lock:
-            self._stream.write(text + "\n")
+            self._stream.write(harmless(text) + "\n")
             self._stream.flush()
 
     def transfer(self, name: str, total_bytes: int | None) -> Transfer:
@@ -140,15 +148,15 @@ class BarReporter:
 
     def notice(self, text: str) -> None:
         """Write the notice above the bars."""
-        self._progress.console.print(text, markup=False, highlight=False)
+        self._progress.console.print(harmless(text), markup=False, highlight=False)
 
     def warning(self, text: str) -> None:
         """Write the warning above the bars."""
-        self._progress.console.print(f"warning: {text}", style="yellow", markup=False, highlight=False)
+        self._progress.console.print(f"warning: {harmless(text)}", style="yellow", markup=False, highlight=False)
 
 
 def _escape(text: str) -> str:
-    return text.replace("[", r"\[")
+    return harmless(text).replace("[", r"\[")
 
 
 class QuietReporter(NullReporter):
@@ -197,7 +205,7 @@ def group(title: str, *, quiet: bool = False) -> Iterator[None]:
 
 def say(text: str) -> None:
     """Write lines for a person to standard error at once."""
-    tell(github.harmless(text) if github.is_github(os.environ) else text)
+    tell(harmless(github.harmless(text) if github.is_github(os.environ) else text))
 
 
 def tell(text: str) -> None:
@@ -220,9 +228,9 @@ def format_error(error: KobuildError, *, colour: bool = False) -> str:
     """An error as a person reads it: what, where, why, and what to do."""
     mark = "\x1b[1;31merror\x1b[0m" if colour else "error"
     texts = error.faults if isinstance(error, SettingsError) else (error,)
-    lines = [f"{mark}: {text}" for text in texts]
+    lines = [f"{mark}: {harmless(str(text))}" for text in texts]
     if error.hint:
-        lines.append(f"hint: {error.hint}")
+        lines.append(f"hint: {harmless(error.hint)}")
     return "\n".join(lines)
 
 
