@@ -15,17 +15,20 @@
     tag = "go1.27.3"
     settings = "…"                        a fingerprint of what else decided the choice
     license = "BSD-3-Clause"              an SPDX expression; absent where it is not known
+    sum = "…"                             of the tool's other lines: `verify` finds what damage or a hand has changed
     [tools.go.artifacts."linux/amd64"]
     url, filename, size, sha256, vouched-by
     proofs = ["minisign:…"]               what was proven of that sha256; absent where nothing was
 
-Tables are sorted by name, so that the same choice is the same bytes whatever the order of the settings.
+Tables are sorted by name, so that the same choice is the same bytes whatever the order of the settings. A sum is of one
+tool alone, so that two branches that move different tools merge without a conflict.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -45,6 +48,8 @@ _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+\Z")
 _VOUCHED: Final = frozenset({"publisher", "checksums-file", "user", "first-download", "local"})
 _PROOF: Final = re.compile(r"[a-z][a-z0-9-]*:[^\x00-\x1f\x7f]{1,1000}\Z")
 _MAX_PROOFS: Final = 32
+_SUM_DIGITS: Final = 16
+_TOOL_KEYS: Final = {"source", "requirement", "version", "tag", "settings", "license", "sum", "artifacts"}
 SIGNATURES: Final = frozenset({"minisign", "cosign", "sigstore", "github-attestation"})
 """The kinds of proof that only somebody with the publisher's key, or in the publisher's name, can make."""
 _ESCAPES: Final = {"\\": "\\\\", '"': '\\"', "\b": "\\b", "\t": "\\t", "\n": "\\n", "\f": "\\f", "\r": "\\r"}
@@ -167,6 +172,18 @@ def _tool_lines(tool: LockedTool) -> Iterator[str]:
     yield from (_pair("version", tool.version), _pair("tag", tool.tag), _pair("settings", tool.fingerprint))
     if tool.license:
         yield _pair("license", tool.license)
+    artifacts = list(_artifact_lines(table, tool))
+    yield _pair("sum", _sum_of(tool, artifacts))
+    yield from artifacts
+
+
+def _sum_of(tool: LockedTool, artifacts: Sequence[str]) -> str:
+    """What changes with any of the tool's lines."""
+    parts = (tool.name, tool.source, tool.requirement, tool.version, tool.tag, tool.fingerprint, tool.license)
+    return hashlib.sha256("\n".join((*parts, *artifacts)).encode("utf-8", "surrogatepass")).hexdigest()[:_SUM_DIGITS]
+
+
+def _artifact_lines(table: str, tool: LockedTool) -> Iterator[str]:
     for platform, artifact in sorted(tool.artifacts.items()):
         yield from ("", f"[{table}.artifacts.{_key(str(platform))}]")
         yield from (_pair("url", artifact.url), _pair("filename", artifact.filename), f"size = {artifact.size}")
@@ -268,7 +285,7 @@ class _Reader:
 
     def _tool(self, name: str, table: Mapping[str, Any]) -> LockedTool:
         where = ("tools", name)
-        self._check_keys(table, where, {"source", "requirement", "version", "tag", "settings", "license", "artifacts"})
+        self._check_keys(table, where, _TOOL_KEYS)
         artifacts = self._table(table, "artifacts", where) if "artifacts" in table else {}
         inner = (*where, "artifacts")
         found = {

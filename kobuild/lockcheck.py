@@ -11,6 +11,8 @@ from kobuild.errors import Finding
 from kobuild.lock import MAX_LOCK_BYTES, Lock, dump
 from kobuild.streams import disk_errors, read_bounded
 
+_SUM: Final = b"sum = "
+_SUM_NOTE: Final = ", the sum of the tool's lines"
 _REMEDY: Final = "restore the file from version control, or run `kobuild resolve` to write it anew"
 
 
@@ -26,7 +28,8 @@ def compare_spelling(path: Path, lock: Lock) -> Iterator[Finding]:
         return
     pairs = zip_longest(expected.split(b"\n"), found.split(b"\n"))
     number, (want, got) = next((number, pair) for number, pair in enumerate(pairs, 1) if pair[0] != pair[1])
-    yield Finding(f"{path.name}:{number}", _show(want), _show(got), _REMEDY)
+    is_sum = want is not None and want.startswith(_SUM)
+    yield Finding(f"{path.name}:{number}", f"{_show(want)}{_SUM_NOTE if is_sum else ''}", _show(got), _REMEDY)
 
 
 def _show(line: bytes | None) -> str:

@@ -47,6 +47,7 @@ requirement = "~=1.27.0"
 version = "1.27.3"
 tag = "go1.27.3"
 settings = "f00d"
+sum = "8ae9466149641220"
 
 [tools.go.artifacts."linux/amd64"]
 url = "https://go.dev/dl/go1.27.3.linux-amd64.tar.gz"
@@ -127,12 +128,12 @@ def test_an_unchanged_lock_is_not_written_again(tmp_path: Path) -> None:
         (
             "size = 70000000",
             "size = -1",
-            r'^kobuild.lock:21: tools\.go\..*"linux/amd64"\.size: expected a number',
+            r'^kobuild.lock:22: tools\.go\..*"linux/amd64"\.size: expected a number',
         ),
         ("size = 70000000", 'size = "x"', r"size: expected a number of bytes, got 'x'"),
-        ('sha256 = "0123', 'sha256 = "X123', r"^kobuild.lock:22: .*sha256: expected 64 lower-case hex digits"),
-        ('vouched-by = "publisher"', 'vouched-by = "me"', r"^kobuild.lock:23: .*vouched-by: expected one of"),
-        ('filename = "go', 'filename = "../go', r"^kobuild.lock:20: .*filename: expected a plain file name"),
+        ('sha256 = "0123', 'sha256 = "X123', r"^kobuild.lock:23: .*sha256: expected 64 lower-case hex digits"),
+        ('vouched-by = "publisher"', 'vouched-by = "me"', r"^kobuild.lock:24: .*vouched-by: expected one of"),
+        ('filename = "go', 'filename = "../go', r"^kobuild.lock:21: .*filename: expected a plain file name"),
         ('"linux/amd64" = ', '"linux" = ', r"^kobuild.lock:8: base\.platforms\.linux: not a platform"),
         ('digest = "sha256:1', 'digest = "sha1:1', r"^kobuild.lock:6: base\.digest: not a digest"),
         ('settings = "f00d"', 'settings = "f00d"\nextra = 1', r"^kobuild.lock:17: tools\.go\.extra: unknown key"),

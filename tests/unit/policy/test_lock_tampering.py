@@ -13,8 +13,6 @@ from tests.support.signingkeys import as_pem, make_key, public_pem, write_key
 
 KEY = make_key()
 POLICY = f'[verify]\nrequire = ["provenance"]\nkey = """{public_pem(KEY)}"""\n'
-UNSEEN = re.compile(r"(url|filename|size|sha256|tag|requirement|settings|source|license|proofs) = ")
-"""What an image does not show. That it is not the attested one, its provenance tells; `--rebuild` tells of the sums."""
 NAMED = re.compile(r"kobuild\.lock\b|error: the lock\b")
 
 
@@ -47,21 +45,13 @@ def test_with_provenance_any_byte_counts(project: PushedProject, tmp_path: Path)
         assert NAMED.search(err), (place, err)
 
 
-def test_without_it_all_that_the_image_shows_counts(project: PushedProject) -> None:
+def test_without_it_any_byte_counts_too(project: PushedProject) -> None:
     project.ok("build")
     data = (project.folder / "kobuild.lock").read_bytes()
-    offset, unseen = 0, set()
-    for line in data.splitlines(keepends=True):
-        for place in range(offset, offset + len(line), 5):
-            code, err = verified(project, changed(data, place, place % 5), "oci:dist/image")
-            if code == 0:
-                found = UNSEEN.match(line.decode())
-                assert found is not None, (line, place)
-                unseen.add(found[1])
-            elif "history of tool" not in err:
-                assert NAMED.search(err), (line, err)
-        offset += len(line)
-    assert unseen
+    for place in range(0, len(data), 5):
+        code, err = verified(project, changed(data, place, place % 5), "oci:dist/image")
+        assert code in (2, 3), (place, err)
+        assert NAMED.search(err), (place, err)
 
 
 @pytest.mark.parametrize(
@@ -70,6 +60,7 @@ def test_without_it_all_that_the_image_shows_counts(project: PushedProject) -> N
         ("# Made", "# made", "kobuild.lock:1: expected '# Made by"),
         ("version = 1\n", "version = 1 \n", "kobuild.lock:2: expected 'version = 1', found 'version = 1 '"),
         ('tag = ""', 'tag = ""\n# a remark', "found '# a remark'; restore the file from version control"),
+        ("size = ", "size = 1", """, the sum of the tool's lines, found 'sum = """),
         ('version = ""', 'version = "1.2"', 'kobuild: files 1.2 under /opt, found "kobuild: files under /opt"'),
     ],
 )
