@@ -9,8 +9,8 @@ the diff ID.
 
 from __future__ import annotations
 
-import base64
 import hashlib
+from binascii import b2a_base64
 from collections.abc import Mapping
 from typing import IO, Final
 
@@ -124,7 +124,8 @@ class ZstdChunkedWriter(IndexedWriter):
         return zstd_frame(data)
 
     def _record(self, member: Member, chunks: list[Chunk], digest: str) -> None:
-        entry = _describe_exactly(member, member.records or {})
+        records = member.records
+        entry = _describe_exactly(member, records) if records else describe(member, format_time(member.mtime or 0))
         if chunks:
             ends = (digest.encode(), chunks[0].offset, chunks[-1].end)
             entry += b',"digest":"sha256:%b","offset":%d,"endOffset":%d' % ends
@@ -160,13 +161,13 @@ class ZstdChunkedWriter(IndexedWriter):
 
     def _split_structure(self, block: Block, start: int, end: int) -> None:
         if end > start:
-            payload = base64.b64encode(block.view[start:end])
+            payload = b2a_base64(block.view[start:end], newline=False)
             self._split.write(b'{"type":2,"payload":"%b","position":%d}\n' % (payload, self._split_count))
             self._split_count += 1
 
     def _split_file(self, member: Member, checksum: bytes) -> None:
         size = b'"size":%d,' % member.size if member.size else b""
-        payload = b'"%b"' % base64.b64encode(checksum) if checksum else b"null"
+        payload = b'"%b"' % b2a_base64(checksum, newline=False) if checksum else b"null"
         parts = (quote(tar_name(member)), size, payload, self._split_count)
         self._split.write(b'{"type":1,"name":%b,%b"payload":%b,"position":%d}\n' % parts)
         self._split_count += 1
