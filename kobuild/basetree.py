@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from kobuild.decompress import Decompressed
 from kobuild.errors import ArchiveError, BaseError, IntegrityError, MalformedDocument
 from kobuild.image.blobs import Layer, RangedSource
 from kobuild.image.image import Image
@@ -22,8 +21,6 @@ from kobuild.layers.entries import Entry, Kind
 from kobuild.layers.landing import POSSIBLE_LINKS
 from kobuild.layers.members import DIRECTORY, REGULAR, SYMLINK, Member
 from kobuild.layers.names import lead
-from kobuild.layers.tarreader import TarReader
-from kobuild.layers.toc import read_table, table_form
 from kobuild.progress import NullReporter, Reporter, Transfer
 from kobuild.store.cache import Cache
 from kobuild.streams import CHUNK_BYTES, Readable, stoppable
@@ -132,6 +129,9 @@ def _read_layer(layer: Layer, cancelled: threading.Event, reporter: Reporter) ->
 
 def _list_by_table(layer: Layer) -> list[Member] | None:
     """The members by the layer's table where that spares a download; None where it has none, or none that is right."""
+    # Here, as below: most builds know the tree from the cache, or never ask for it.
+    from kobuild.layers.toc import read_table, table_form  # noqa: PLC0415
+
     ranges = layer.source.ranges() if isinstance(layer.source, RangedSource) else None
     if ranges is None or table_form(layer.descriptor) is None:
         return None
@@ -150,6 +150,9 @@ def _as_member(entry: Entry) -> Member:
 
 def _stream_layer(layer: Layer, cancelled: threading.Event, reporter: Reporter) -> Iterator[Member]:
     """The members of one layer, whose blob is read to its end and so verified."""
+    from kobuild.decompress import Decompressed  # noqa: PLC0415
+    from kobuild.layers.tarreader import TarReader  # noqa: PLC0415
+
     digest = layer.descriptor.digest
     place = f"layer {digest} of the base"
     transfer = reporter.transfer(f"look into the base {digest.short}", layer.descriptor.size)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from kobuild.errors import UsageError
 from kobuild.image.image import ImageSet
@@ -17,10 +17,10 @@ from kobuild.image.store import ImageStore
 from kobuild.oci.digest import Digest
 from kobuild.oci.reference import Reference
 from kobuild.progress import Reporter
-from kobuild.store.dockerarchive import DockerArchive, write_docker_archive
 from kobuild.store.layout import Layout
-from kobuild.store.layoutwriter import DEFAULT_NAME, WriteResult, write_layout
-from kobuild.store.ociarchive import write_oci_archive
+
+if TYPE_CHECKING:
+    from kobuild.store.layoutwriter import WriteResult
 
 OCI: Final = "oci"
 OCI_ARCHIVE: Final = "oci-archive"
@@ -65,6 +65,9 @@ class Location:
     def open(self) -> ImageStore:
         """The place as an ImageStore; nothing is read yet."""
         if self.transport == DOCKER_ARCHIVE:
+            # Here, as below: every run parses places, and few read or write an archive.
+            from kobuild.store.dockerarchive import DockerArchive  # noqa: PLC0415
+
             return DockerArchive(self.path, self.name)
         make = Layout.folder if self.transport == OCI else Layout.archive
         return make(self.path, tag=self.name, digest=self.digest)
@@ -83,8 +86,13 @@ class Location:
         none. `references` are what a docker-archive's image is called once it is loaded.
         """
         if self.transport == DOCKER_ARCHIVE:
+            from kobuild.store.dockerarchive import write_docker_archive  # noqa: PLC0415
+
             own = (Reference.parse(self.name),) if self.name else ()
             return write_docker_archive(self.path, images, references=own or references, reporter=reporter)
+        from kobuild.store.layoutwriter import DEFAULT_NAME, write_layout  # noqa: PLC0415
+        from kobuild.store.ociarchive import write_oci_archive  # noqa: PLC0415
+
         chosen = (self.name,) if self.name else tuple(names) or (DEFAULT_NAME,)
         write = write_layout if self.transport == OCI else write_oci_archive
         return write(self.path, images, names=chosen, reporter=reporter)
