@@ -10,7 +10,7 @@ import pytest
 
 from kobuild.oci.mediatypes import Compression
 
-LIMIT_MIB = 120
+LIMIT_MIB = 90
 
 SCRIPT = """
 import contextlib, os, sys
