@@ -22,6 +22,14 @@ def registry_reference(text: str | None) -> Reference | None:
     return Reference.parse(text) if text is not None and Location.parse(text) is None else None
 
 
+def require_one_way(arguments: argparse.Namespace) -> None:
+    """Raise UsageError where a document is to be attached and written to a file: each image would have its own."""
+    if arguments.attach and arguments.output is not None:
+        raise UsageError(
+            "--attach and --output: what is attached is written to no file", hint="run the command once for each"
+        )
+
+
 def require_reference(text: str | None) -> Reference:
     """The reference to attach to; raises UsageError where `text` is none."""
     reference = registry_reference(text)

@@ -8,7 +8,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from kobuild.commands.attaching import attach, inspect_own, registry_reference, require_reference, subjects
+from kobuild.commands.attaching import (
+    attach,
+    inspect_own,
+    registry_reference,
+    require_one_way,
+    require_reference,
+    subjects,
+)
 from kobuild.commands.reading import WHERE, require_lock
 from kobuild.commands.shared import opened
 from kobuild.commands.signing import add_signing_options, signing
@@ -37,6 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prove the image, then write the statement or attach it, signed where that is asked for."""
+    require_one_way(arguments)
     with opened(arguments) as workshop, signing(arguments, workshop) as sign:
         lock = require_lock(workshop)
         reference = require_reference(arguments.image) if arguments.attach else registry_reference(arguments.image)

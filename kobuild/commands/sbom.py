@@ -7,7 +7,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kobuild.commands.attaching import attach, inspect_own, registry_reference, require_reference, subjects
+from kobuild.commands.attaching import (
+    attach,
+    inspect_own,
+    registry_reference,
+    require_one_way,
+    require_reference,
+    subjects,
+)
 from kobuild.commands.reading import WHERE, add_platform_option, asked_platforms, require_lock
 from kobuild.commands.shared import opened
 from kobuild.explain.imagetree import ImageNode
@@ -32,6 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the bill, or attach it."""
+    require_one_way(arguments)
     form = Form(arguments.format)
     with opened(arguments) as workshop:
         lock = require_lock(workshop)

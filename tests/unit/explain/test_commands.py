@@ -106,3 +106,9 @@ def test_what_lies_here_is_read_without_the_network_s_code(tmp_path: Path) -> No
     command = [sys.executable, "-c", code, "inspect", "-q", f"oci:{tmp_path}/out"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3])
     assert done.stdout.splitlines()[-1] == "False"
+
+
+@pytest.mark.parametrize("command", ["sbom", "provenance"])
+def test_what_is_attached_is_written_to_no_file(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([command, "registry.example.com/a", "--attach", "-o", "x.json"]) == 2
+    assert "--attach and --output" in capsys.readouterr().err
