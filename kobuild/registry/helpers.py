@@ -23,6 +23,8 @@ _NOT_FOUND: Final = re.compile(
     re.IGNORECASE,
 )
 """The wordings of helpers that have nothing for the registry."""
+_ANSWER: Final = re.compile(r'[{}\[\]"]|.*"(?:secret|username|serverurl)"', re.IGNORECASE)
+"""A line of an answer's JSON, on one line or on many."""
 _TOKEN_USER: Final = "<token>"  # noqa: S105  # the user name that marks an identity token
 _SHOWN_CHARACTERS: Final = 200
 
@@ -45,9 +47,9 @@ def ask_helper(
         text = f"{output}\n{error}".strip()
         if _NOT_FOUND.search(text):
             return None
-        # An answer, given all the same, is no complaint: it would be shown.
+        # An answer that was given all the same is no complaint, and must not be shown.
         lines = (line.strip() for line in text.splitlines())
-        line = next((line for line in lines if line and '"' not in line), "no output")
+        line = next((line for line in lines if line and not _ANSWER.match(line)), "no output")
         raise ProgramError(f"run credential helper {program}: it failed ({status}): {line[:_SHOWN_CHARACTERS]}")
     return _parse(output, program)
 

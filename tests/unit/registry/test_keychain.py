@@ -206,6 +206,10 @@ def test_not_found_in_any_wording_means_the_next_place(words: str, tmp_path: Pat
     [
         ("cat >/dev/null; echo 'vault is sealed' >&2; exit 3", "it failed (3): vault is sealed"),
         ("cat >/dev/null; exit 1", "it failed (1): no output"),
+        (
+            """cat >/dev/null; echo 'exec: "pass": executable file not found in $PATH'; exit 1""",
+            'it failed (1): exec: "pass": executable file not found in $PATH',
+        ),
         (f"cat >/dev/null; echo 'nonsense {SECRET}'", "its answer is not a credential"),
         ("""cat >/dev/null; echo '{"Username": 1, "Secret": 2}'""", "its answer is not a credential"),
         ("""cat >/dev/null; echo '{"Username": "x"}'""", "its answer is not a credential"),
@@ -288,8 +292,16 @@ def test_keys_are_normalised(key: str, normal: str) -> None:
     assert normalize_key(key) == normal
 
 
-def test_a_helper_that_answers_and_fails_shows_nothing_of_its_answer(tmp_path: Path) -> None:
-    helper(tmp_path, "all", f"""echo '{{"Username": "u", "Secret": "{SECRET}"}}'; echo broken >&2; exit 3""")
+@pytest.mark.parametrize(
+    "answer",
+    [
+        f'{{"Username": "u", "Secret": "{SECRET}"}}',
+        f'{{\n  "Username": "u",\n  "Secret":\n    "{SECRET}"\n}}',
+        f'answer: {{"Username": "u", "Secret": "{SECRET}"}}',
+    ],
+)
+def test_a_helper_that_answers_and_fails_shows_nothing_of_its_answer(tmp_path: Path, answer: str) -> None:
+    helper(tmp_path, "all", f"echo '{answer}'; echo broken >&2; exit 3")
     found = keychain(tmp_path, {"credsStore": "all"})
     assert found.resolve(repository("r.example/a")) is None
     (problem,) = found.problems(repository("r.example/a"))
