@@ -57,7 +57,8 @@ class LayerCache:
         mode: Mode = Mode.USE,
         pace: Pace | None = None,
     ) -> None:
-        self._client = client
+        # Records are not looked for in mirrors, so neither are the layers that they name.
+        self._client = client.without_mirrors
         self._repository = repository
         self._artifacts = client.artifacts(repository)
         self._cache = cache

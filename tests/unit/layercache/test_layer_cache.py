@@ -257,6 +257,13 @@ def test_an_audit_that_can_compare_nothing_fails(shop: Shop, monkeypatch: pytest
     assert "KOBUILD_LAYER_CACHE_KEY is not set" in shop.err
 
 
+def test_layers_are_read_from_where_they_were_put_not_from_mirrors(shop: Shop) -> None:
+    shop.write(sources=f'mirrors = {{ "{shop.room}" = "{shop.room}/mirror" }}\nmirrors-only = true')
+    shop.push("a")
+    assert kinds(shop.run("build", "b")) == ["shared", "shared"]
+    assert "making it again" not in shop.err
+
+
 def test_offline_no_registry_is_asked(shop: Shop) -> None:
     shop.push("a")
     text = (shop.folder / "kobuild.toml").read_text()
