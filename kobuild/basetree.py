@@ -1,20 +1,24 @@
 """A base's links and directories: an index of what tool layers must not replace, read once and then found in the cache.
 
 The base's layers are streamed for it, and nothing of their content is kept. Of a layer in a registry that has a table
-of contents (eStargz, zstd:chunked), which the manifest vouches for, the table is enough. The index is named by the
-layers' diff IDs, so the same base through a registry or from a layout is read once.
+of contents (eStargz, zstd:chunked), which the manifest vouches for, the table is enough.
+
+The index is named by the layers' diff IDs, so the same base through a registry or from a layout is read once. Diff IDs
+are only what an image claims: the tars are held to them, or else one image could say in the cache what another one
+holds. A table tells nothing of the tar, so where tables are read their own sums are part of the name.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from kobuild.errors import ArchiveError, BaseError, IntegrityError, MalformedDocument
+from kobuild.errors import ArchiveError, BaseError, DigestMismatch, IntegrityError, MalformedDocument
 from kobuild.image.blobs import Layer, RangedSource
 from kobuild.image.image import Image
 from kobuild.layers.entries import Entry, Kind
@@ -23,11 +27,11 @@ from kobuild.layers.members import DIRECTORY, REGULAR, SYMLINK, Member
 from kobuild.layers.names import lead
 from kobuild.progress import NullReporter, Reporter, Transfer
 from kobuild.store.cache import Cache
-from kobuild.streams import CHUNK_BYTES, Readable, stoppable
+from kobuild.streams import CHUNK_BYTES, Readable, ReadRange, stoppable
 
 _logger = logging.getLogger(__name__)
 RECORD_KIND: Final = "base-trees"
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 """Raised whenever the index of the same layers would differ."""
 _MAX_MEMBERS: Final = 5_000_000
 _MAX_LINKS: Final = 40
@@ -117,8 +121,27 @@ def read_base_tree(base: Image, cache: Cache, cancelled: threading.Event, report
 
 
 def _key(base: Image) -> str:
-    text = "\n".join([str(FORMAT_VERSION), *(str(layer.diff_id) for layer in base.layers)])
+    text = "\n".join([str(FORMAT_VERSION), *(f"{layer.diff_id}{_table_name(layer)}" for layer in base.layers)])
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _table_name(layer: Layer) -> str:
+    """What decides the members of a layer whose table will be read; empty for one that is streamed."""
+    if _table_ranges(layer) is None:
+        return ""
+    notes = json.dumps(dict(layer.descriptor.annotations), sort_keys=True)
+    return f" {layer.descriptor.digest} {notes}"
+
+
+def _table_ranges(layer: Layer) -> ReadRange | None:
+    """How to read the table of a layer from afar; None where it has none, or where the whole is at hand."""
+    # Most layers have no annotations at all, and most builds need nothing of this.
+    ranges = layer.source.ranges() if isinstance(layer.source, RangedSource) and layer.descriptor.annotations else None
+    if ranges is None:
+        return None
+    from kobuild.layers.toc import table_form  # noqa: PLC0415
+
+    return ranges if table_form(layer.descriptor) is not None else None
 
 
 def _read_layer(layer: Layer, cancelled: threading.Event, reporter: Reporter) -> Iterator[Member]:
@@ -130,10 +153,10 @@ def _read_layer(layer: Layer, cancelled: threading.Event, reporter: Reporter) ->
 def _list_by_table(layer: Layer) -> list[Member] | None:
     """The members by the layer's table where that spares a download; None where it has none, or none that is right."""
     # Here, as below: most builds know the tree from the cache, or never ask for it.
-    from kobuild.layers.toc import read_table, table_form  # noqa: PLC0415
+    from kobuild.layers.toc import read_table  # noqa: PLC0415
 
-    ranges = layer.source.ranges() if isinstance(layer.source, RangedSource) else None
-    if ranges is None or table_form(layer.descriptor) is None:
+    ranges = _table_ranges(layer)
+    if ranges is None:
         return None
     try:
         table = read_table(layer.descriptor, ranges, f"layer {layer.descriptor.digest} of the base")
@@ -149,7 +172,10 @@ def _as_member(entry: Entry) -> Member:
 
 
 def _stream_layer(layer: Layer, cancelled: threading.Event, reporter: Reporter) -> Iterator[Member]:
-    """The members of one layer, whose blob is read to its end and so verified."""
+    """The members of one layer, whose blob is read to its end and so verified, and its tar with it.
+
+    Raises DigestMismatch for a tar that has not the diff ID that the image says.
+    """
     from kobuild.decompress import Decompressed  # noqa: PLC0415
     from kobuild.layers.tarreader import TarReader  # noqa: PLC0415
 
@@ -159,11 +185,25 @@ def _stream_layer(layer: Layer, cancelled: threading.Event, reporter: Reporter) 
     with stoppable(layer.source.open(), cancelled) as opened:
         blob = _Counted(opened, transfer)
         plain = Decompressed(blob, place)
-        chunks = iter(lambda: plain.read(CHUNK_BYTES), b"")
+        hasher = layer.diff_id.hasher()
+        chunks = _hashed(iter(lambda: plain.read(CHUNK_BYTES), b""), hasher)
         yield from TarReader(chunks, place, sealed=True, max_members=_MAX_MEMBERS)
-        while blob.read(CHUNK_BYTES):  # what follows the tar's end counts for the blob's digest
+        for _ in chunks:  # what follows the tar's end counts for both sums
             pass
+        while blob.read(CHUNK_BYTES):
+            pass
+    if hasher.hexdigest() != layer.diff_id.hex:
+        found = f"{layer.diff_id.algorithm}:{hasher.hexdigest()}"
+        raise DigestMismatch(
+            f"{place}, unpacked", expected=str(layer.diff_id), actual=found, hint="choose another base"
+        )
     transfer.done()
+
+
+def _hashed(chunks: Iterable[bytes], hasher: hashlib._Hash) -> Iterator[bytes]:
+    for chunk in chunks:
+        hasher.update(chunk)
+        yield chunk
 
 
 class _GrowingTree:

@@ -102,6 +102,20 @@ def test_a_table_that_is_not_right_costs_reading_the_tar(fault: str, cache: Cach
     assert (b"bin" in found.links) is (fault == "another table's digest")
 
 
+def test_a_table_says_nothing_about_images_that_have_another(cache: Cache) -> None:
+    """A config's diff IDs are a claim, and of a table nobody can tell whether the tar is the same."""
+    honest = tool("base", "1", FILES, root="/", compression=Compression.ESTARGZ).layer
+    lying = crafted(json.dumps({"entries": [{"name": "bin", "type": "symlink", "linkName": "tmp"}]}).encode())
+    images = []
+    for layer in (lying, honest):
+        with layer.source.open() as file:
+            source = Ranged(file.read())
+        images.append(make_image([replace(layer, source=source, diff_id=honest.diff_id)]))
+    assert read_base_tree(images[0], cache, NEVER).links == {b"bin": b"tmp"}
+    for image in (images[1], make_image([honest])):
+        assert read_base_tree(image, cache, NEVER).links[b"bin"] == b"usr/bin"
+
+
 class Ranged:
     """A blob of which parts can be read, and how it was."""
 

@@ -7,12 +7,13 @@ import hashlib
 import tarfile
 import threading
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from kobuild.basetree import BaseTree, read_base_tree
-from kobuild.errors import BaseError
+from kobuild.errors import BaseError, DigestMismatch
 from kobuild.image.blobs import BytesSource, Layer
 from kobuild.image.image import Image
 from kobuild.oci.descriptor import Descriptor
@@ -103,6 +104,14 @@ def test_names_of_any_bytes_survive_the_cache(cache: Cache) -> None:
     assert first.links == {b"link": b"\xff\xfe"}
     assert tree(cache, layers) == first
     assert BaseTree.from_json({"links": []}) is None
+
+
+def test_an_image_cannot_say_what_another_one_holds(cache: Cache) -> None:
+    honest, other = (image([symlink("bin", target)]) for target in ("usr/bin", "tmp"))
+    (layer,), (lying,) = honest.layers, other.layers
+    with pytest.raises(DigestMismatch, match=f"unpacked: expected {layer.diff_id}"):
+        read_base_tree(replace(other, layers=(replace(lying, diff_id=layer.diff_id),)), cache, NEVER)
+    assert read_base_tree(honest, cache, NEVER).links == {b"bin": b"usr/bin"}
 
 
 def test_a_tree_is_read_once(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
