@@ -9,12 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kobuild.errors import UsageError
+from kobuild.signatures.keyless import root_file
 from kobuild.signatures.signingkeys import MAX_KEY_BYTES, PASSWORD_VARIABLE, SigningKey, load_signing_key
 from kobuild.streams import disk_errors
 from kobuild.workshop import Workshop
-
-TRUST_VARIABLE = "KOBUILD_TRUSTED_ROOT"
-"""Names a file that says whose certificates and logs count; a client's configuration also says where to sign."""
 
 
 def add_signing_options(parser: argparse.ArgumentParser) -> None:
@@ -28,8 +26,8 @@ def add_signing_options(parser: argparse.ArgumentParser) -> None:
 
 def trust_file(workshop: Workshop) -> Path | None:
     """The file that says whom of Sigstore's to trust; None is the public Sigstore."""
-    named = workshop.environ.get(TRUST_VARIABLE) or workshop.settings.sources.trusted_root
-    return workshop.settings.folder / named if named else None
+    settings = workshop.settings
+    return root_file(workshop.environ, settings.sources.trusted_root, settings.folder)
 
 
 @contextmanager

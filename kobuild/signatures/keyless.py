@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from sigstore.verify import Verifier
 
 GITHUB_ISSUER: Final = "https://token.actions.githubusercontent.com"
+ROOT_VARIABLE: Final = "KOBUILD_TRUSTED_ROOT"
+"""Names a file that says whose certificates and logs count; a client's configuration also says where to sign."""
 PUBLIC_REKOR: Final = "https://rekor.sigstore.dev"
 PROVENANCE: Final = "https://slsa.dev/provenance/"
 """What the type of a statement about a build begins with."""
@@ -75,6 +77,15 @@ class Trust:
     rekor_url: str
 
 
+def root_file(environ: Mapping[str, str], named: str | None, folder: Path) -> Path | None:
+    """The file that says whom to trust, by the environment or else by the settings; None is the public Sigstore.
+
+    `folder` is the settings'.
+    """
+    name = environ.get(ROOT_VARIABLE) or named
+    return folder / name if name else None
+
+
 def load_trust(root: Path | None, *, offline: bool) -> Trust:
     """The trust of a file, or of the public Sigstore, which is fetched anew unless `offline`.
 
@@ -99,7 +110,7 @@ def load_trust(root: Path | None, *, offline: bool) -> Trust:
         return Trust(Verifier(trusted_root=trusted), str(next(filter(None, logs), PUBLIC_REKOR)).rstrip("/"))
     except (Error, *_ODD, OSError) as error:
         place = str(root) if root is not None else "the public Sigstore's trusted root"
-        hint = "KOBUILD_TRUSTED_ROOT or [sources] trusted-root names a file for sites without the internet"
+        hint = f"{ROOT_VARIABLE} or [sources] trusted-root names a file for sites without the internet"
         raise SignatureError(f"read {place}: {_first_line(error)}", hint=hint) from error
 
 

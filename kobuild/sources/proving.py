@@ -306,10 +306,10 @@ class _Job:
         return keyless.Signer(self._filled(self._tool.identity), issuer, repository)
 
     def _trust(self) -> keyless.Trust:
-        named = self._context.environ.get("KOBUILD_TRUSTED_ROOT") or self._context.settings.trusted_root
-        root = self._context.folder / named if named else None
+        context = self._context
+        root = keyless.root_file(context.environ, context.settings.trusted_root, context.folder)
         with _trust_lock:
-            return _load_trust(root, self._context.offline)
+            return _load_trust(root, context.offline)
 
 
 _trust_lock: Final = threading.Lock()
