@@ -20,6 +20,7 @@ from kobuild.settings.model import Settings, ToolSettings
 from kobuild.sources.bases import github_server
 from kobuild.sources.catalog import open_source
 from kobuild.sources.model import Release, SourceContext
+from kobuild.sources.versions import parse_tag
 from kobuild.store.locations import Location
 from kobuild.workshop import Workshop
 
@@ -164,9 +165,15 @@ def _with_newest(news: ToolNews, tool: ToolSettings, allowed: Release, workshop:
         return replace(news, note=f"no stable release was found: {error.message}")
     except KobuildError as error:
         return replace(news, note=f"the newest of all was not found: {error.message}")
-    if newest.tag == allowed.tag:
+    if newest.tag == allowed.tag or _is_older(newest, allowed):
         return news
     return replace(news, beyond=_candidate(tool, newest, workshop.sources))
+
+
+def _is_older(one: Release, other: Release) -> bool:
+    """Whether one release is older than the other: a pin may allow a pre-release that is ahead of all stable ones."""
+    first, second = (parse_tag(release.version) for release in (one, other))
+    return first is not None and second is not None and first.version < second.version
 
 
 def _candidate(tool: ToolSettings, release: Release, context: SourceContext) -> Candidate:

@@ -106,6 +106,14 @@ def test_beyond_counts_only_when_asked(upstream: Upstream, tmp_path: Path, capsy
     assert ask(options, capsys, "--beyond")[0] == 4
 
 
+def test_what_is_older_than_an_allowed_pre_release_is_no_news(
+    upstream: Upstream, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_ko(upstream, "v0.19.0-rc.1")
+    code, value = ask(project(tmp_path, ko="==0.19.0rc1"), capsys, "--beyond")
+    assert (code, value["tools"][1]["locked"], value["tools"][1]["beyond"]) == (0, "0.19.0-rc.1", None)
+
+
 @pytest.mark.usefixtures("upstream")
 def test_an_archive_that_was_published_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = project(tmp_path)
