@@ -43,11 +43,13 @@ def place(docker_registry: DockerRegistry, tmp_path: Path) -> Repository:
     return Reference.parse(f"{docker_registry.host}/claims/{name}").repository
 
 
-@pytest.fixture
-def caches(place: Repository, client: RegistryClient, tmp_path: Path) -> Iterator[list[LayerCache]]:
+@pytest.fixture(params=[QUICK])
+def caches(
+    request: pytest.FixtureRequest, place: Repository, client: RegistryClient, tmp_path: Path
+) -> Iterator[list[LayerCache]]:
     """Eight machines."""
     made = [
-        LayerCache(client, place, Cache(tmp_path / str(number)), NullReporter(), notary=Notary(KEY), pace=QUICK)
+        LayerCache(client, place, Cache(tmp_path / str(number)), NullReporter(), notary=Notary(KEY), pace=request.param)
         for number in range(8)
     ]
     yield made
@@ -99,6 +101,7 @@ def test_who_comes_while_it_is_made_waits_for_it(caches: list[LayerCache], docke
     assert [cache.taken for cache in others] == [1] * 7
 
 
+@pytest.mark.parametrize("caches", [Pace(settle=1, poll=0.02, poll_most=0.1)], indirect=True)  # for a busy machine
 def test_who_come_together_agree_on_one(caches: list[LayerCache]) -> None:
     names = ["go", "ko", "node"]
     makers: dict[str, list[int]] = {name: [] for name in names}
