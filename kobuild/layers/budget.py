@@ -8,7 +8,11 @@ from typing import Final
 
 _M_ARENA_MAX: Final = -8
 """Of mallopt(3)."""
+_M_MMAP_THRESHOLD: Final = -3
+_M_TRIM_THRESHOLD: Final = -1
 _ARENAS: Final = 2
+_MAPPED_BYTES: Final = 4 * 1024 * 1024
+"""From here on memory is the system's again as soon as it is freed: compressors have such pieces."""
 
 
 class Budget:
@@ -40,12 +44,15 @@ SPARE_BUFFERS: Final = Budget(24 * 1024 * 1024)
 def limit_arenas() -> None:
     """Let the C library keep freed memory in two places rather than in one a thread; does nothing elsewhere than glibc.
 
-    Each layer has threads of its own, and with each of those some megabytes would stay behind. For a process that is
-    kobuild's own.
+    Each layer has threads of its own, and with each of those some megabytes would stay behind. Large pieces go back to
+    the system, always: glibc raises that bound as it goes. For a process that is kobuild's own.
     """
     try:
         import ctypes  # noqa: PLC0415 - only for making layers
 
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _ARENAS)
+        library = ctypes.CDLL(None)
+        library.mallopt(_M_ARENA_MAX, _ARENAS)
+        library.mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES)
+        library.mallopt(_M_TRIM_THRESHOLD, _MAPPED_BYTES)
     except (ImportError, OSError, AttributeError, TypeError):
         return

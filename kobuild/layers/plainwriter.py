@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from typing import Final
 
@@ -19,6 +20,7 @@ BLOCK_BYTES: Final = 1024 * 1024
 """What is compressed at once. The output depends on this, so changing it needs a new format version."""
 _ZSTD_THREAD_BYTES: Final = 8 * 1024 * 1024
 """What the second of zstd's threads needs."""
+_SEATS: Final = threading.BoundedSemaphore(2)
 
 _GZIP_HEADER: Final = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 """No name, no time, no system: RFC 1952, 2.3."""
@@ -99,9 +101,13 @@ class PlainWriter(LayerWriter):
 
 
 class ZstdWriter(PlainWriter):
-    """One zstd frame; its compressor has threads of its own: one, or two where there is memory to spare."""
+    """One zstd frame; its compressor has threads of its own: one, or two where there is memory to spare.
+
+    Two may be open at a time, and who opens a third waits: a compressor has some 20 MB.
+    """
 
     def __init__(self, sink: Writable) -> None:
+        _SEATS.acquire()
         self._has_two = SPARE_BUFFERS.try_take(_ZSTD_THREAD_BYTES)
         self._compressor = open_zstd(threads=2 if self._has_two else 1)
         super().__init__(sink)
@@ -109,6 +115,7 @@ class ZstdWriter(PlainWriter):
     def close(self) -> None:
         """Give back what was spare."""
         SPARE_BUFFERS.give_back(_ZSTD_THREAD_BYTES if self._has_two else 0)
+        _SEATS.release()
 
     def _encode_block(self, block: Block) -> None:
         output = self._compressor.compress(block.filled)

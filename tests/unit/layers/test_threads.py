@@ -107,6 +107,21 @@ def test_a_layer_is_the_same_with_nothing_to_spare(compression: Compression, mon
     assert make(archive, plan).blob == usual.blob
 
 
+def test_a_third_zstd_layer_waits_for_one_of_two() -> None:
+    first, second = ZstdWriter(io.BytesIO()), ZstdWriter(io.BytesIO())
+    third: list[ZstdWriter] = []
+    opening = threading.Thread(target=lambda: third.append(ZstdWriter(io.BytesIO())))
+    opening.start()
+    opening.join(0.05)
+    assert not third
+    for writer in (first, second):
+        writer.finish()
+        writer.close()
+    opening.join(10)
+    third[0].finish()
+    third[0].close()
+
+
 @pytest.fixture
 def no_garbage_collection() -> Iterator[None]:
     gc.collect()
