@@ -10,7 +10,6 @@ import binascii
 import hashlib
 import json
 import re
-import textwrap
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,7 +19,8 @@ from kobuild.signatures.subject import Subject
 
 MAX_SIGNATURE_BYTES: Final = 1024 * 1024
 """Bundles with long certificates and proofs have some 10 KiB."""
-_PEM: Final = re.compile(r"-----BEGIN ([A-Z ]+)-----\s*([A-Za-z0-9+/=\s]+?)\s*-----END \1-----\s*\Z")
+# Each letter is in one part alone: whoever writes a certificate's file must not choose how long it is looked at.
+_PEM: Final = re.compile(r"-----BEGIN ([A-Z ]+)-----([A-Za-z0-9+/=\s]+)-----END \1-----\s*\Z")
 _MAX_KEY_BYTES: Final = 4096
 
 
@@ -132,7 +132,9 @@ def _parse_bundle(data: bytes, place: str) -> SignedBlob:
         certificate = value.get("cert")
         return SignedBlob(
             _decode(value["base64Signature"], place),
-            parse_certificate(certificate.encode(), place) if isinstance(certificate, str) and certificate else "",
+            parse_certificate(certificate.encode("utf-8", "replace"), place)
+            if isinstance(certificate, str) and certificate
+            else "",
         )
     bundle = b"" if _is_by_key(value) else data
     if isinstance(value.get("dsseEnvelope"), dict):
@@ -165,7 +167,8 @@ def _incomplete_certificate(bundle: dict[str, Any]) -> str:
         if entry.get("inclusionProof", {}).get("checkpoint"):
             return ""
         # In lines of 64, as it was entered into the log.
-        lines = textwrap.wrap(material["x509CertificateChain"]["certificates"][0]["rawBytes"], 64)
+        text = material["x509CertificateChain"]["certificates"][0]["rawBytes"]
+        lines = [text[start : start + 64] for start in range(0, len(text), 64)]
         return "\n".join(("-----BEGIN CERTIFICATE-----", *lines, "-----END CERTIFICATE-----", ""))
     except (KeyError, TypeError, ValueError, IndexError, AttributeError):
         return ""

@@ -32,6 +32,7 @@ class SignedStatement:
     raw: bytes
     """The bundle as it came."""
     payload_type: str
+    """Text that UTF-8 can write."""
     payload: bytes
     signature: bytes
     key_hint: str
@@ -78,7 +79,7 @@ def parse_statement(raw: bytes, place: str) -> SignedStatement:
         (signature,) = envelope["signatures"]
         return SignedStatement(
             raw=raw,
-            payload_type=str(envelope["payloadType"]),
+            payload_type=str(envelope["payloadType"]).encode().decode(),
             payload=base64.b64decode(envelope["payload"], validate=True),
             signature=base64.b64decode(signature["sig"], validate=True),
             key_hint=_hint(material),

@@ -26,7 +26,7 @@ from kobuild.sources.versions import Pin, Tag, parse_pin, parse_tag
 from kobuild.transport import Request, redact
 
 MAX_LISTING_BYTES: Final = 32 * 1024 * 1024
-_HREF: Final = re.compile(r"""<a\b[^>]*?\bhref\s*=\s*["']?([^"'\s>]+)""", re.IGNORECASE)
+_HREF: Final = re.compile(r"""<a\b[^<>]*?\bhref\s*=\s*["']?([^"'\s>]+)""", re.IGNORECASE)
 _LISTS: Final = ("versions", "releases", "tags")
 _TEXTS: Final = ("version", "tag_name", "tag", "name")
 _DATES: Final = ("published_at", "released_at", "release_date", "date", "created_at")

@@ -77,6 +77,20 @@ def test_what_is_no_signature(data: bytes, message: str) -> None:
     assert message in caught.value.message
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"-----BEGIN CERTIFICATE-----" + b" " * 1_000_000 + b"x",
+        b"-----BEGIN CERTIFICATE-----" * 30_000,
+        json.dumps({"base64Signature": "AAAA", "cert": "\ud800"}).encode(),
+    ],
+)
+def test_a_certificate_that_is_none_is_refused_at_once(data: bytes) -> None:
+    read = parse_signature if data.startswith(b"{") else parse_certificate
+    with pytest.raises(SignatureError, match="x: not a (?:certificate|signature)"):
+        read(data, "x")
+
+
 def test_certificates_as_pem_and_as_base64_of_it() -> None:
     pem = Sigstore().sign(CONTENT, Workload.of("a/b")).pem
     assert parse_certificate(pem, "x.pem") == parse_certificate(base64.b64encode(pem), "x.pem") == pem.decode()

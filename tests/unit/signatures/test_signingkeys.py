@@ -121,6 +121,9 @@ def test_what_a_bundle_says_of_itself_is_fit_for_a_terminal() -> None:
     bundle = json.loads(load_signing_key(as_pem(KEY), None, "k").sign_statement(PAYLOAD))
     bundle["verificationMaterial"] = {"publicKey": {"hint": "\x1b]0;owned\x07"}}
     assert parse_statement(json.dumps(bundle).encode(), "b").key_hint == "?]0;owned?"
+    bundle["dsseEnvelope"]["payloadType"] = "\ud800"
+    with pytest.raises(SignatureError, match="not a bundle with a signed statement"):
+        parse_statement(json.dumps(bundle).encode(), "b")
     bundle["mediaType"] = "\x1b[2J"
     with pytest.raises(SignatureError, match=r"not a bundle of Sigstore: \?\[2J"):
         parse_statement(json.dumps(bundle).encode(), "b")

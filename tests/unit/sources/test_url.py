@@ -58,6 +58,7 @@ LISTINGS = {
     "links to folders": '<html><a href="..">up</a><A class=x HREF=v1.2.0/>1.2.0</A><a href="/dl/v1.10.0/">x</a></html>',
     "links to files": '<!doctype html><a href="tool-1.2.0-linux-amd64.tar.gz">x</a>'
     '<a href="https://example.org/dl/tool-1.10.0-darwin-arm64.tar.gz?x&amp;y">x</a><a href="tool-9.sha256">x</a>',
+    "tags without end": "<!doctype html>" + "<a " * 300_000 + '<a href="v1.10.0/">x</a>',
 }
 
 
