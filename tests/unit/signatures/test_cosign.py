@@ -87,7 +87,7 @@ def test_what_is_no_signature(data: bytes, message: str) -> None:
 )
 def test_a_certificate_that_is_none_is_refused_at_once(data: bytes) -> None:
     read = parse_signature if data.startswith(b"{") else parse_certificate
-    with pytest.raises(SignatureError, match="x: not a (?:certificate|signature)"):
+    with pytest.raises(SignatureError, match=r"x: not a (?:certificate|signature)"):
         read(data, "x")
 
 
