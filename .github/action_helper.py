@@ -351,16 +351,19 @@ def run(environ: Mapping[str, str]) -> int:
     folder = inputs.folder(environ)
     temporary = environment_folder(environ, inputs.extras)
     python = environment_python(temporary, inputs.extras)
-    outputs = Outputs()
+    outputs, code = Outputs(), 0
     for command in commands_of(inputs):
         arguments = session_arguments(command, inputs, folder, outputs.values.get("image", ""))
         code, result = run_session(python, command, arguments, temporary, session_environ(inputs, environ))
         # What `resolve --check` has found is its result, not a failure.
         if code != 0 and not (inputs.flag("check") and result.get("changes")):
-            return code
+            break
         outputs.add(command, result, inputs, folder)
+    else:
+        code = 0
+    # Also where a later command failed: what was pushed is pushed, and steps with `if: always()` may need its digest.
     write_outputs(environ, outputs.values)
-    return 0
+    return code
 
 
 def plan(environ: Mapping[str, str]) -> int:

@@ -12,8 +12,9 @@ import pytest
 import yaml
 
 from tests.action.conftest import ROOT, write_project
-from tests.support.registry import PASSWORD, USERNAME, run_registry
+from tests.support.registry import PASSWORD, USERNAME, DockerRegistry, run_registry
 from tests.support.runner import Ran, Runner
+from tests.support.signingkeys import make_key, public_pem
 
 ACTION = ROOT / "action.yml"
 
@@ -94,6 +95,17 @@ def test_the_whole_flow_logs_in_pushes_and_verifies(runner: Runner, tmp_path: Pa
     assert denied.code != 0
     assert any(name == "error" for name, _, _ in denied.commands)
     assert denied.outputs["digest"] == ""
+
+
+def test_what_was_pushed_is_told_though_its_verification_fails(runner: Runner, registry: DockerRegistry) -> None:
+    settings = write_project(runner.workspace, host=registry.host) / "kobuild.toml"
+    settings.write_text(
+        f'{settings.read_text()}\n[verify]\nrequire = ["provenance"]\nkey = """{public_pem(make_key())}"""\n'
+    )
+    ran = runner.run(command="all")
+    assert ran.code != 0
+    assert ran.outputs["image"].endswith(f"@{ran.outputs['digest']}")
+    assert any(name == "error" for name, _, _ in ran.commands)
 
 
 def test_what_would_change_is_an_output_not_a_failure(runner: Runner) -> None:
