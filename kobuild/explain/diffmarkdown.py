@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kobuild.explain.diffview import base_words, file_summary, most_telling, signed_size
+from kobuild.explain.diffview import base_words, file_summary, most_telling, proof_words, signed_size
 from kobuild.explain.imagediff import Difference, PlatformDiff
 from kobuild.explain.markdown import code, plain, table
 from kobuild.explain.subjects import Subject, ToolState
@@ -30,7 +30,7 @@ def _title(subject: Subject) -> str:
 
 def _platform(item: PlatformDiff, file_count: int) -> Iterator[str]:
     yield from (f"### {plain(str(item.platform))}", "")
-    rows = [("tool", plain(one.name), _tool(one.old), _tool(one.new)) for one in item.tools]
+    rows = [("tool", plain(one.name), _tool(one.old, one.new), _tool(one.new, one.old)) for one in item.tools]
     if item.base is not None:
         rows.append(("base", "", code(base_words(item.base[0])), code(base_words(item.base[1]))))
     rows += [("config", plain(one.key), _optional(one.old), _optional(one.new)) for one in item.config or ()]
@@ -42,8 +42,16 @@ def _platform(item: PlatformDiff, file_count: int) -> Iterator[str]:
     yield from _files(item, file_count)
 
 
-def _tool(state: ToolState | None) -> str:
-    return "" if state is None else plain(state.version or "(no version)")
+def _tool(state: ToolState | None, other: ToolState | None) -> str:
+    """One side's version, and what else differs where that is the same."""
+    if state is None:
+        return ""
+    text = plain(state.version or "(no version)")
+    if other is None or state.version != other.version:
+        return text
+    if state.proof != other.proof:
+        return f"{text} {code(state.proof.rpartition(':')[2][:12])}"
+    return f"{text}, {plain(proof_words(state))}"
 
 
 def _optional(value: str | None) -> str:

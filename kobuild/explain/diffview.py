@@ -70,9 +70,16 @@ def tool_words(change: ToolChange) -> str:
         return f"+ {change.name} {_version(change.new)}".rstrip()
     if change.new is None:
         return f"- {change.name} {_version(change.old)}".rstrip()
-    if change.old.version == change.new.version:
+    if change.old.version != change.new.version:
+        return f"~ {change.name} {change.old.version} → {change.new.version}"
+    if change.old.proof != change.new.proof:
         return f"~ {change.name} {change.old.version} (same version, other content)"
-    return f"~ {change.name} {change.old.version} → {change.new.version}"
+    return f"~ {change.name} {change.old.version}: {proof_words(change.old)} → {proof_words(change.new)}"
+
+
+def proof_words(state: ToolState) -> str:
+    """What was proven of the tool's file."""
+    return f"proven by {', '.join(state.proven) or 'nothing'}"
 
 
 def _version(state: ToolState | None) -> str:
@@ -161,8 +168,8 @@ def _base_json(base: BaseName | None) -> dict[str, str] | None:
     return {"name": base.name, "digest": base.digest} if base is not None else None
 
 
-def _tool_json(state: ToolState | None) -> dict[str, str] | None:
-    return {"version": state.version, "proof": state.proof} if state is not None else None
+def _tool_json(state: ToolState | None) -> dict[str, Any] | None:
+    return {"version": state.version, "proof": state.proof, "proven": list(state.proven)} if state is not None else None
 
 
 def _layer_json(layer: LayerNode) -> dict[str, Any]:

@@ -26,6 +26,8 @@ class ToolState:
     version: str
     proof: str
     """What tells two makings of one version apart: a layer's diff ID, or in a lock the file's sha256."""
+    proven: tuple[str, ...] = ()
+    """What was proven of the file, in a lock's words; an image says nothing of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ def lock_subject(name: str, lock: Lock) -> Subject:
 
 def _locked(lock: Lock, platform: Platform) -> dict[str, ToolState]:
     return {
-        name: ToolState(tool.version, tool.artifacts[platform].sha256)
+        name: ToolState(tool.version, tool.artifacts[platform].sha256, tool.artifacts[platform].proofs)
         for name, tool in lock.tools.items()
         if platform in tool.artifacts
     }

@@ -176,8 +176,8 @@ def test_the_base_that_moved(tmp_path: Path) -> None:
     )
 
 
-def locked(version: str, sha256: str = "1" * 64) -> Lock:
-    artifact = LockedArtifact("https://example.test/go.tar.gz", "go.tar.gz", 10, sha256, "publisher")
+def locked(version: str, sha256: str = "1" * 64, proofs: tuple[str, ...] = ()) -> Lock:
+    artifact = LockedArtifact("https://example.test/go.tar.gz", "go.tar.gz", 10, sha256, "publisher", proofs)
     go = LockedTool("go", "go", "~=1.27", version, f"go{version}", "f", {AMD64: artifact, ARM64: artifact})
     base = LockedBase("registry.test/base:1", f"sha256:{'a' * 64}", {AMD64: f"sha256:{'b' * 64}"})
     return Lock(base, {"go": go})
@@ -193,6 +193,16 @@ def test_locks_are_compared_too() -> None:
     again = compare(old, lock_subject("new", locked("1.27.2", "2" * 64)))
     assert "~ go 1.27.2 (same version, other content)" in diff_text(again, 5)
     assert compare(old, old).is_empty
+    assert f"| tool | go | 1.27.2 `{'1' * 12}` | 1.27.2 `{'2' * 12}` |" in diff_markdown(again, 5)
+
+
+def test_a_proof_that_is_gone_from_a_lock_is_told() -> None:
+    one, other = (lock_subject("x", locked("1.27.2", proofs=proofs)) for proofs in (("minisign:A1",), ()))
+    diff = compare(one, other)
+    assert not diff.is_empty
+    assert "~ go 1.27.2: proven by minisign:A1 → proven by nothing" in diff_text(diff, 5)
+    assert "| tool | go | 1.27.2, proven by minisign:A1 | 1.27.2, proven by nothing |" in diff_markdown(diff, 5)
+    assert diff_json(diff)["platforms"][0]["tools"][0]["old"]["proven"] == ["minisign:A1"]
 
 
 def test_an_image_against_a_lock(tmp_path: Path) -> None:
