@@ -24,6 +24,7 @@ _PER_PAGE: Final = 100
 _MAX_ATTESTATIONS: Final = 30
 _MAX_ATTESTATIONS_BYTES: Final = 16 * 1024 * 1024
 _NEXT: Final = re.compile(r'<([^>]+)>;\s*rel="next"')
+_SECONDS: Final = re.compile(r"[0-9]{1,11}\Z")
 _DIGEST: Final = re.compile(r"sha256:([0-9a-f]{64})\Z")
 _MORE_REQUESTS: Final = "set GITHUB_TOKEN: GitHub then allows 5,000 requests an hour instead of 60"
 
@@ -176,7 +177,7 @@ class GithubApi:
 
     def _rate_limited(self, response: Response) -> RateLimited:
         reset = response.headers.get("X-RateLimit-Reset", "")
-        until = f" until {time.strftime('%H:%M:%S UTC', time.gmtime(int(reset)))}" if reset.isdigit() else ""
+        until = f" until {time.strftime('%H:%M:%S UTC', time.gmtime(int(reset)))}" if _SECONDS.match(reset) else ""
         limit = response.headers.get("X-RateLimit-Limit", "some")
         return RateLimited(
             f"{response.place}: the rate limit of {limit} requests an hour is used up{until}",

@@ -267,9 +267,13 @@ def test_attestations_of_other_files_and_repositories(
     assert prove(by_name, trusting) == (f"github-attestation:{shared.identity}",)
 
 
-def test_a_used_up_rate_limit_is_no_missing_attestation(upstream: Upstream, trusting: SourceContext) -> None:
+@pytest.mark.parametrize("reset", ["", "1767323045", "9" * 30, "\u00b2"])
+def test_a_used_up_rate_limit_is_no_missing_attestation(
+    upstream: Upstream, trusting: SourceContext, reset: str
+) -> None:
     publish(upstream, {})
-    upstream.fail("/attestations/", Fault(status=403, headers={"X-RateLimit-Remaining": "0"}))
+    headers = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": reset}
+    upstream.fail("/attestations/", Fault(status=403, headers=headers))
     with pytest.raises(RateLimited):
         prove(SIGNED, trusting)
 
