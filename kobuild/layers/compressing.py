@@ -13,7 +13,7 @@ else:
     from compression import zstd
 
 try:
-    from isal import igzip_lib, isal_zlib
+    from isal import isal_zlib
 
     HAVE_ISAL = True
 except ImportError:  # no wheel for this interpreter or processor
@@ -23,10 +23,10 @@ GZIP_LEVEL: Final = 2
 """ISA-L's: at level 3 the Go toolchain costs twice the time for 2% of the size."""
 _GZIP_MEMORY: Final = 5
 """zlib's scale: on the Go toolchain it makes 0.6% smaller output than the default of 8, at the same speed."""
-_ISAL_MEMORY_MEDIUM: Final = 3
 _ZLIB_LEVEL: Final = 6
-_GZIP_WINDOW: Final = 31
 _RAW_WINDOW: Final = -15
+GZIP_HEADER: Final = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+"""No name, no time, no system: RFC 1952, 2.3."""
 WINDOW_BYTES: Final = 32 * 1024
 """How far back deflate looks."""
 _ZSTD_LEVEL: Final = 3
@@ -54,19 +54,60 @@ def crc32(data: bytes | bytearray | memoryview, value: int = 0) -> int:
     return isal_zlib.crc32(data, value) if HAVE_ISAL else zlib.crc32(data, value)
 
 
-def open_gzip() -> Compressor:
-    """A gzip stream whose header holds no time and no name."""
-    if HAVE_ISAL:
-        return isal_zlib.compressobj(GZIP_LEVEL, isal_zlib.DEFLATED, _GZIP_WINDOW, _GZIP_MEMORY)
-    return zlib.compressobj(_ZLIB_LEVEL, zlib.DEFLATED, _GZIP_WINDOW)
+class GzipStream:
+    """A gzip stream whose header holds no time and no name; `absent` is a byte that its data does not hold."""
+
+    def __init__(self, absent: bytes) -> None:
+        self._inner = _open_deflate(absent)
+        self._crc = 0
+        self._size = 0
+        self._header = GZIP_HEADER
+
+    def compress(self, data: bytes | bytearray | memoryview, /) -> bytes:
+        """Take all of `data`; return what is ready."""
+        self._crc = crc32(data, self._crc)
+        self._size += len(data)
+        output: bytes = self._header + self._inner.compress(data)
+        self._header = b""
+        return output
+
+    def flush(self) -> bytes:
+        """End the stream; return the rest."""
+        rest: bytes = self._inner.flush()
+        return self._header + rest + gzip_trailer(self._crc, self._size)
 
 
-def deflate_block(data: memoryview, dictionary: bytes, *, last: bool) -> bytes:
+def gzip_trailer(crc: int, size: int) -> bytes:
+    """What ends a gzip member (RFC 1952, 2.3.1): the checksum and the length of its content."""
+    return crc.to_bytes(4, "little") + (size % 2**32).to_bytes(4, "little")
+
+
+def _open_deflate(dictionary: bytes) -> Any:
+    """A raw deflate stream; zlib needs no dictionary where ISA-L needs a guard."""
+    if not HAVE_ISAL:
+        before = (dictionary,) if len(dictionary) > 1 else ()
+        return zlib.compressobj(_ZLIB_LEVEL, zlib.DEFLATED, _RAW_WINDOW, zlib.DEF_MEM_LEVEL, 0, *before)
+    before = (dictionary,) if dictionary else ()
+    return isal_zlib.compressobj(GZIP_LEVEL, isal_zlib.DEFLATED, _RAW_WINDOW, _GZIP_MEMORY, 0, *before)
+
+
+def find_guard(data: bytes | bytearray | memoryview) -> bytes:
+    """One byte to stand before a deflate stream as its dictionary, which none of its matches can reach.
+
+    A stream without a dictionary is begun by a part of ISA-L (igzip_icf_body_h1_gr_bt.asm, write_first_byte) that
+    hashes a register which it has not set: once in some ten thousand times the same data comes out otherwise. With a
+    dictionary that part is not used. A match has three bytes at least; it would begin at the guard only where guard
+    and first two bytes occur again within the window, so a reader needs no dictionary. Empty where every byte does.
+    """
+    head = bytes(data[: WINDOW_BYTES + 2])
+    guards = (bytes((number,)) for number in range(255, -1, -1))
+    return next((guard for guard in guards if guard + head[:2] not in head), b"")
+
+
+def deflate_block(data: bytes | bytearray | memoryview, dictionary: bytes, *, last: bool) -> bytes:
     """`data` as a part of a raw deflate stream that has `dictionary` before it; it ends on a whole byte."""
     module: Any = isal_zlib if HAVE_ISAL else zlib
-    level, memory = (GZIP_LEVEL, _GZIP_MEMORY) if HAVE_ISAL else (_ZLIB_LEVEL, zlib.DEF_MEM_LEVEL)
-    before = (dictionary,) if dictionary else ()
-    compressor = module.compressobj(level, module.DEFLATED, _RAW_WINDOW, memory, 0, *before)
+    compressor = _open_deflate(dictionary or find_guard(data))
     head: bytes = compressor.compress(data)
     tail: bytes = compressor.flush(module.Z_FINISH if last else module.Z_SYNC_FLUSH)
     return head + tail
@@ -74,10 +115,7 @@ def deflate_block(data: memoryview, dictionary: bytes, *, last: bool) -> bytes:
 
 def gzip_member(data: bytes | bytearray | memoryview) -> bytes:
     """`data` as one whole gzip member."""
-    if HAVE_ISAL:
-        return igzip_lib.compress(data, GZIP_LEVEL, igzip_lib.COMP_GZIP, _ISAL_MEMORY_MEDIUM)
-    compressor = zlib.compressobj(_ZLIB_LEVEL, zlib.DEFLATED, _GZIP_WINDOW)
-    return compressor.compress(data) + compressor.flush()
+    return GZIP_HEADER + deflate_block(data, b"", last=True) + gzip_trailer(crc32(data), len(data))
 
 
 def open_zstd(*, threads: int, level: int = _ZSTD_LEVEL) -> Compressor:

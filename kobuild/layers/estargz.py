@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from json.encoder import encode_basestring_ascii
 from typing import Final
 
-from kobuild.layers.compressing import gzip_member, open_gzip
+from kobuild.layers.compressing import GzipStream, gzip_member
 from kobuild.layers.indexed import Chunk, IndexedWriter, as_text, open_spool, tar_name
 from kobuild.layers.members import BLOCK, CHARACTER, DIRECTORY, FIFO, HARD_LINK, REGULAR, SYMLINK, Member
 from kobuild.layers.sparse import Buffer
@@ -41,6 +41,8 @@ _KIND_NAMES: Final = {
 
 _RESERVED: Final = frozenset({TOC_NAME, PREFETCH_LANDMARK, NO_PREFETCH_LANDMARK})
 _LANDMARK_CONTENT: Final = b"\x0f"
+_NEVER_IN_JSON: Final = b"\xff"
+"""Nor in the header before it."""
 _XATTR: Final = b"SCHILY.xattr."
 _YEAR_1: Final = -62135596800
 _YEAR_10000: Final = 253402300800
@@ -114,7 +116,7 @@ class EstargzWriter(IndexedWriter):
     def _write_toc(self) -> None:
         size = self._toc.tell()
         toc_hash = hashlib.sha256()
-        compressor = open_gzip()
+        compressor = GzipStream(_NEVER_IN_JSON)
         header = encode_header(Member(TOC_NAME, REGULAR, 0o444, size, 0))
         self._count_tar(header)
         self._output.write(compressor.compress(header))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from kobuild.layers.budget import SPARE_BUFFERS
-from kobuild.layers.compressing import WINDOW_BYTES, crc32, deflate_block, open_zstd
+from kobuild.layers.compressing import GZIP_HEADER, WINDOW_BYTES, crc32, deflate_block, gzip_trailer, open_zstd
 from kobuild.layers.members import Member
 from kobuild.layers.sparse import Buffer
 from kobuild.layers.tarheader import ZERO_BLOCK, encode_header, padding
@@ -21,9 +21,6 @@ BLOCK_BYTES: Final = 1024 * 1024
 _ZSTD_THREAD_BYTES: Final = 8 * 1024 * 1024
 """What the second of zstd's threads needs."""
 _SEATS: Final = threading.BoundedSemaphore(2)
-
-_GZIP_HEADER: Final = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
-"""No name, no time, no system: RFC 1952, 2.3."""
 
 
 class PlainWriter(LayerWriter):
@@ -139,7 +136,7 @@ class GzipWriter(PlainWriter):
     def finish(self) -> None:
         """Write the end of the archive, then the checksum and the length that end a gzip member."""
         super().finish()
-        self._output.write(self._crc.to_bytes(4, "little") + (self._tar_size % 2**32).to_bytes(4, "little"))
+        self._output.write(gzip_trailer(self._crc, self._tar_size))
 
     def _submit(self) -> None:
         block = self._block
@@ -156,5 +153,5 @@ class GzipWriter(PlainWriter):
 
     def _collect_block(self, block: Block) -> None:
         if not self._output.size:
-            self._output.write(_GZIP_HEADER)
+            self._output.write(GZIP_HEADER)
         super()._collect_block(block)

@@ -16,7 +16,7 @@ from kobuild.oci.digest import Digest
 from kobuild.oci.mediatypes import Compression
 from kobuild.streams import Readable
 
-FORMAT_VERSION: Final = 2
+FORMAT_VERSION: Final = 3
 """Part of every recipe: raised whenever the same inputs would make other bytes."""
 
 
