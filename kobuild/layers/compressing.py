@@ -58,7 +58,7 @@ class GzipStream:
     """A gzip stream whose header holds no time and no name; `absent` is a byte that its data does not hold."""
 
     def __init__(self, absent: bytes) -> None:
-        self._inner = _open_deflate(absent)
+        self._inner = _open_deflate(absent if HAVE_ISAL else b"")
         self._crc = 0
         self._size = 0
         self._header = GZIP_HEADER
@@ -83,12 +83,11 @@ def gzip_trailer(crc: int, size: int) -> bytes:
 
 
 def _open_deflate(dictionary: bytes) -> Any:
-    """A raw deflate stream; zlib needs no dictionary where ISA-L needs a guard."""
-    if not HAVE_ISAL:
-        before = (dictionary,) if len(dictionary) > 1 else ()
-        return zlib.compressobj(_ZLIB_LEVEL, zlib.DEFLATED, _RAW_WINDOW, zlib.DEF_MEM_LEVEL, 0, *before)
+    """A raw deflate stream that has `dictionary` before it; ISA-L wants one always, if only a guard."""
+    module: Any = isal_zlib if HAVE_ISAL else zlib
+    level, memory = (GZIP_LEVEL, _GZIP_MEMORY) if HAVE_ISAL else (_ZLIB_LEVEL, zlib.DEF_MEM_LEVEL)
     before = (dictionary,) if dictionary else ()
-    return isal_zlib.compressobj(GZIP_LEVEL, isal_zlib.DEFLATED, _RAW_WINDOW, _GZIP_MEMORY, 0, *before)
+    return module.compressobj(level, module.DEFLATED, _RAW_WINDOW, memory, 0, *before)
 
 
 def find_guard(data: bytes | bytearray | memoryview) -> bytes:
@@ -107,7 +106,7 @@ def find_guard(data: bytes | bytearray | memoryview) -> bytes:
 def deflate_block(data: bytes | bytearray | memoryview, dictionary: bytes, *, last: bool) -> bytes:
     """`data` as a part of a raw deflate stream that has `dictionary` before it; it ends on a whole byte."""
     module: Any = isal_zlib if HAVE_ISAL else zlib
-    compressor = _open_deflate(dictionary or find_guard(data))
+    compressor = _open_deflate(dictionary or (find_guard(data) if HAVE_ISAL else b""))
     head: bytes = compressor.compress(data)
     tail: bytes = compressor.flush(module.Z_FINISH if last else module.Z_SYNC_FLUSH)
     return head + tail
