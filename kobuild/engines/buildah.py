@@ -14,12 +14,10 @@ from pathlib import Path
 from typing import Final
 
 from kobuild.engines.model import EngineUnfit, Outcome
-from kobuild.engines.programs import last_lines, must_run, run_program
+from kobuild.engines.programs import CHECK_SECONDS, FAILED_ITSELF, last_lines, must_run, must_work, run_program
 from kobuild.oci.platforms import Platform
 
-_FAILED_ITSELF: Final = 125
 _CHROOT: Final = "chroot"
-_CHECK_SECONDS: Final = 20.0
 _EPILOGUE: Final = re.compile(
     r"(?:subprocess exited (?:with status \d+|on \w+)\n?|process exited with error: exec: not started)"
     r"|^Error: exit status \d+$",
@@ -50,9 +48,7 @@ class Buildah:
 
     def check(self) -> None:
         """Raise EngineUnfit where it is not installed or cannot use its storage."""
-        done = run_program([self.name, "info"], self.environ, _CHECK_SECONDS)
-        if done.code != 0:
-            raise EngineUnfit(f"buildah does not work here: {last_lines(done.output, 1)}")
+        must_work(self.name, self.environ)
 
     @contextmanager
     def take(self, archive: Path, name: str, platform: Platform) -> Iterator[WorkingContainer]:
@@ -63,7 +59,7 @@ class Buildah:
         try:
             yield WorkingContainer(self, name, platform)
         finally:
-            run_program([self.name, "rmi", name], self.environ, _CHECK_SECONDS)
+            run_program([self.name, "rmi", name], self.environ, CHECK_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +81,8 @@ class WorkingContainer:
         try:
             done = run_program([engine.name, "run", *options, container, "--", *command], engine.environ, seconds)
         finally:
-            run_program([engine.name, "rm", container], engine.environ, _CHECK_SECONDS)
-        if done.code == _FAILED_ITSELF or _NO_RUNTIME in done.output:
+            run_program([engine.name, "rm", container], engine.environ, CHECK_SECONDS)
+        if done.code == FAILED_ITSELF or _NO_RUNTIME in done.output:
             raise EngineUnfit(f"buildah cannot run anything here: {last_lines(done.output, 2)}")
         return _without_epilogue(done)
 

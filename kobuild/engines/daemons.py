@@ -10,15 +10,12 @@ from pathlib import Path
 from typing import Final
 
 from kobuild.engines.model import EngineUnfit, Outcome
-from kobuild.engines.programs import last_lines, must_run, run_program
+from kobuild.engines.programs import CHECK_SECONDS, FAILED_ITSELF, last_lines, must_run, must_work, run_program
 from kobuild.oci.platforms import Platform
 
-_FAILED_ITSELF: Final = 125
-"""docker-run(1) and podman-run(1), "Exit Status": the error is the engine's own."""
 _CANNOT_INVOKE: Final = (126, 127)
 _RUNTIME_SAID: Final = re.compile(r"^(?:Error|docker): .*\b(?:crun|runc|OCI)\b", re.MULTILINE)
 _ABOUT_THE_PROGRAM: Final = re.compile(r"\bexec|executable", re.IGNORECASE)
-_CHECK_SECONDS: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +27,7 @@ class RunEngine:
 
     def check(self) -> None:
         """Raise EngineUnfit where it is not installed, or where its service does not answer."""
-        done = run_program([self.name, "info"], self.environ, _CHECK_SECONDS)
-        if done.code != 0:
-            raise EngineUnfit(f"{self.name} does not work here: {last_lines(done.output, 1)}")
+        must_work(self.name, self.environ)
 
     @contextmanager
     def take(self, archive: Path, name: str, platform: Platform) -> Iterator[LoadedImage]:
@@ -41,7 +36,7 @@ class RunEngine:
         try:
             yield LoadedImage(self, name, platform)
         finally:
-            run_program([self.name, "rmi", name], self.environ, _CHECK_SECONDS)
+            run_program([self.name, "rmi", name], self.environ, CHECK_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +56,8 @@ class LoadedImage:
         done = run_program([engine.name, "run", *options, self.name, *command[1:]], engine.environ, seconds)
         if done.code is None:
             # The client was stopped; its container is the service's, and may live on.
-            run_program([engine.name, "rm", "--force", container], engine.environ, _CHECK_SECONDS)
-        if done.code == _FAILED_ITSELF or (done.code in _CANNOT_INVOKE and _is_runtimes_fault(done.output)):
+            run_program([engine.name, "rm", "--force", container], engine.environ, CHECK_SECONDS)
+        if done.code == FAILED_ITSELF or (done.code in _CANNOT_INVOKE and _is_runtimes_fault(done.output)):
             raise EngineUnfit(f"{engine.name} cannot start a container here: {last_lines(done.output, 1)}")
         return done
 

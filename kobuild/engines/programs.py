@@ -15,6 +15,10 @@ from kobuild.engines.model import EngineUnfit, Outcome
 
 PATIENCE_SECONDS: Final = 900.0
 """For an engine's own work, such as loading an image."""
+CHECK_SECONDS: Final = 20.0
+"""For a question, and for tidying up."""
+FAILED_ITSELF: Final = 125
+"""docker-run(1) and podman-run(1), "Exit Status": the error is the engine's own; buildah does likewise."""
 KEPT_BYTES: Final = 1 << 16
 _SHOWN_LETTERS: Final = 2000
 _COLOURS: Final = re.compile(r"\x1b\[[0-9;:]*m")
@@ -59,6 +63,13 @@ def must_run(command: Sequence[str], environ: Mapping[str, str], action: str) ->
         return done.output
     how = f"no end after {PATIENCE_SECONDS:.0f} s" if done.code is None else f"exit code {done.code}"
     raise EngineUnfit(f"{action}: {how}: {last_lines(done.output, 3)}")
+
+
+def must_work(name: str, environ: Mapping[str, str]) -> None:
+    """Raise EngineUnfit where an engine is not installed, or does not even tell about itself."""
+    done = run_program([name, "info"], environ, CHECK_SECONDS)
+    if done.code != 0:
+        raise EngineUnfit(f"{name} does not work here: {last_lines(done.output, 1)}")
 
 
 def last_lines(text: str, count: int) -> str:
