@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -15,30 +15,16 @@ from kobuild.layers.plan import LayerPlan
 from kobuild.oci.digest import Digest
 from kobuild.oci.reference import Reference
 from kobuild.placing import compare_fits, may_land
-from kobuild.registry import AnonymousKeychain, RegistryClient
-from kobuild.transport import Transport
+from kobuild.registry import RegistryClient
 from tests.support import archives
 from tests.support.archives import Entry, folder, make_tar_gz, symlink
 from tests.support.images import make_image, make_layer
-from tests.support.registry import DockerRegistry, run_registry
+from tests.support.registry import DockerRegistry
 
 Move = Callable[[], None]
 MERGED = [folder("usr"), folder("usr/bin"), symlink("bin", "usr/bin"), folder("etc")]
 APART = [folder("usr"), folder("usr/bin"), folder("bin"), folder("etc")]
 TOOL = [Entry("bin/tool", b"#!/bin/sh\n" * 500, mode=0o755), Entry("etc/tool/conf", b"x")]
-
-
-@pytest.fixture(scope="module")
-def docker_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]:
-    with run_registry(tmp_path_factory.mktemp("placing")) as server:
-        yield server
-
-
-@pytest.fixture
-def client() -> Iterator[RegistryClient]:
-    transport = Transport()
-    yield RegistryClient(transport, AnonymousKeychain())
-    transport.close()
 
 
 def base(entries: list[Entry], note: str) -> Image:

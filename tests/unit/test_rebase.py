@@ -17,27 +17,13 @@ from kobuild.oci.manifest import Manifest
 from kobuild.oci.mediatypes import Family
 from kobuild.oci.platforms import Platform
 from kobuild.oci.reference import Reference
-from kobuild.registry import AnonymousKeychain, RegistryClient
-from kobuild.transport import Transport
+from kobuild.registry import RegistryClient
 from tests.support.archives import Entry, make_tar_gz
 from tests.support.images import AMD64, ARM64, make_image, make_layer, make_tar
-from tests.support.registry import DockerRegistry, run_registry
+from tests.support.registry import DockerRegistry
 from tests.support.upstream import Upstream
 
 GO = {f"linux/{arch}": make_tar_gz([Entry("go/bin/go", arch.encode() * 9000)]) for arch in ("amd64", "arm64")}
-
-
-@pytest.fixture(scope="module")
-def docker_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]:
-    with run_registry(tmp_path_factory.mktemp("rebase")) as server:
-        yield server
-
-
-@pytest.fixture
-def client() -> Iterator[RegistryClient]:
-    transport = Transport()
-    yield RegistryClient(transport, AnonymousKeychain())
-    transport.close()
 
 
 def base(version: str, platform: Platform, *, created: str = "2026-05-01T00:00:00Z") -> Image:

@@ -4,8 +4,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from kobuild.registry import AnonymousKeychain, RegistryClient
-from kobuild.transport import Transport
 from tests.support.registry import DockerRegistry, run_registry
 
 
@@ -20,10 +18,3 @@ def registry(docker_registry: DockerRegistry) -> DockerRegistry:
     """A real registry, its log started anew."""
     docker_registry.forget()
     return docker_registry
-
-
-@pytest.fixture
-def client() -> Iterator[RegistryClient]:
-    transport = Transport()
-    yield RegistryClient(transport, AnonymousKeychain())
-    transport.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +15,11 @@ from kobuild.oci.digest import Digest
 from kobuild.oci.mediatypes import Family
 from kobuild.oci.platforms import Platform
 from kobuild.oci.reference import Reference
-from kobuild.registry import AnonymousKeychain, RegistryClient
-from kobuild.transport import Transport
+from kobuild.registry import RegistryClient
 from tests.support.images import AMD64, ARM64, make_image, make_layer, make_tar
 from tests.support.registry import DockerRegistry, run_registry
 
 BOTH = ("linux/amd64", "linux/arm64")
-
-
-@pytest.fixture(scope="module")
-def docker_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]:
-    with run_registry(tmp_path_factory.mktemp("join")) as server:
-        yield server
-
-
-@pytest.fixture
-def client() -> Iterator[RegistryClient]:
-    transport = Transport()
-    yield RegistryClient(transport, AnonymousKeychain())
-    transport.close()
 
 
 def base(platform: Platform, family: Family = Family.OCI) -> Image:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,9 @@ import pytest
 from kobuild import cli
 from kobuild.layercache.waiting import Pace
 from kobuild.oci.reference import Reference
-from kobuild.registry import AnonymousKeychain, RegistryClient
+from kobuild.registry import RegistryClient
 from kobuild.registry.tagged import TaggedArtifacts
-from kobuild.transport import Transport
-from tests.support.registry import DockerRegistry, run_registry
+from tests.support.registry import DockerRegistry
 
 KEY = "a key that nobody could guess"
 
@@ -79,19 +77,6 @@ def kinds(result: dict[str, Any]) -> list[str]:
     """How each layer came: new, cached or shared."""
     layers = [layer for item in result["platforms"] for layer in item["layers"]]
     return ["shared" if layer["shared"] else "cached" if layer["cached"] else "new" for layer in layers]
-
-
-@pytest.fixture(scope="module")
-def docker_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]:
-    with run_registry(tmp_path_factory.mktemp("layers")) as server:
-        yield server
-
-
-@pytest.fixture
-def client() -> Iterator[RegistryClient]:
-    transport = Transport()
-    yield RegistryClient(transport, AnonymousKeychain())
-    transport.close()
 
 
 @pytest.fixture

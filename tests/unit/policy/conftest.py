@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kobuild.registry import AnonymousKeychain, RegistryClient
-from kobuild.transport import Transport
+from kobuild.registry import RegistryClient
 from tests.support.localsigstore import LocalSigstore
 from tests.support.pushedproject import PushedProject, push_project
 from tests.support.registry import DockerRegistry, run_registry
@@ -35,13 +34,6 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistr
 def sigstore(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSigstore]:
     with closing(LocalSigstore(tmp_path_factory.mktemp("sigstore"))) as local:
         yield local
-
-
-@pytest.fixture
-def client() -> Iterator[RegistryClient]:
-    transport = Transport()
-    yield RegistryClient(transport, AnonymousKeychain())
-    transport.close()
 
 
 @pytest.fixture
