@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Final
 
 from kobuild.base import CachingStore, OpenStore, moved_on, open_cached
 from kobuild.errors import BaseError, LayoutError, NotFound
+from kobuild.frozen import frozen
 from kobuild.image.blobs import Blob
 from kobuild.image.choose import is_about_another, list_manifests, platform_of
 from kobuild.image.image import Carried
@@ -30,7 +31,7 @@ _READERS: Final = 8
 """Manifests read at once."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Inherited:
     """What goes from the base's index into ours."""
 

@@ -15,10 +15,10 @@ import json
 import logging
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from kobuild.errors import ArchiveError, BaseError, DigestMismatch, IntegrityError, MalformedDocument
+from kobuild.frozen import frozen
 from kobuild.image.blobs import Layer, RangedSource
 from kobuild.image.image import Image
 from kobuild.layers.entries import Entry, Kind
@@ -44,7 +44,7 @@ _WHITEOUT: Final = b".wh."
 _OPAQUE: Final = b".wh..wh..opq"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BaseTree:
     """The directories and links of a base's file system; paths are bytes without slashes at their ends."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ from kobuild.base import load_base
 from kobuild.baseindex import Inherited, inherit
 from kobuild.basetree import BaseTree, read_base_tree
 from kobuild.errors import LockError
+from kobuild.frozen import frozen
 from kobuild.image.blobs import BlobSource, Layer
 from kobuild.image.created import choose_created
 from kobuild.image.image import Image, ImageSet
@@ -35,7 +36,7 @@ _JOBS: Final = 4
 """Layers made at once: enough to overlap downloads; each one's own threads keep the processors busy."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ToolLayer:
     """One tool's layer on one platform."""
 
@@ -54,7 +55,7 @@ class ToolLayer:
         return self.cached and self.source is not None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Build:
     """What a build made."""
 

@@ -40,7 +40,8 @@ A message says the action, the place and the cause; `hint` says the remedy. No e
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from kobuild.frozen import frozen
 
 
 class KobuildError(Exception):
@@ -63,7 +64,7 @@ class UsageError(KobuildError):
     exit_code = 2
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fault:
     """One fault of a settings file: where it is, what is wrong, and what to write instead."""
 
@@ -272,7 +273,7 @@ class ProgramError(KobuildError):
     """A program that kobuild calls is missing or failed."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Finding:
     """One difference that verify found."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from urllib.parse import quote
 
 from kobuild import github
@@ -15,6 +14,7 @@ from kobuild.explain.imagetree import inspect_image
 from kobuild.explain.markdown import code, plain, table
 from kobuild.explain.outdated import GO_PAGE
 from kobuild.explain.subjects import Subject, image_subject
+from kobuild.frozen import frozen
 from kobuild.image.image import Image
 from kobuild.lock import SIGNATURES, LockedTool
 from kobuild.oci.digest import Digest
@@ -25,7 +25,7 @@ from kobuild.sources.bases import github_server
 from kobuild.workshop import Workshop
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JobSummary:
     """A summary under way: begun before the image is written, so that it can tell what was there."""
 

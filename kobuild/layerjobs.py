@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from kobuild.errors import ArchiveError, DigestMismatch, IntegrityError, LostEntry, StorageError
+from kobuild.frozen import frozen
 from kobuild.image.blobs import BlobSource
 from kobuild.layers.plan import LayerPlan, LayerResult
 from kobuild.lock import LockedArtifact
@@ -47,7 +48,7 @@ class LayerWatch(Protocol):
         """A layer is about to be written at `path`."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ObtainedLayer:
     """A layer, and how it came."""
 
@@ -58,7 +59,7 @@ class ObtainedLayer:
     """Where its bytes are beside this machine's cache; None where they are nowhere else."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LayerJob:
     """One tool's layer to be found or made."""
 
@@ -192,7 +193,7 @@ class _CancellableSink:
         return self._sink.write(data)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _StoppableSource:
     """A layer on its way to other machines, which stops once the person has interrupted."""
 

@@ -29,13 +29,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Final
 
 import tomli
 
 from kobuild.errors import KobuildError, LockError
+from kobuild.frozen import frozen
 from kobuild.oci.digest import Digest
 from kobuild.oci.platforms import Platform
 from kobuild.streams import atomic_write
@@ -56,7 +57,7 @@ _ESCAPES: Final = {"\\": "\\\\", '"': '\\"', "\b": "\\b", "\t": "\\t", "\n": "\\
 _REDO: Final = "run `kobuild resolve` to make it again"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LockedArtifact:
     """One upstream file; `kobuild.sources.model.Artifact` says what its fields mean."""
 
@@ -90,7 +91,7 @@ class LockedArtifact:
         return None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LockedTool:
     """One tool's chosen version and its files."""
 
@@ -106,7 +107,7 @@ class LockedTool:
     """As its publisher says it, an SPDX expression; empty where it is not known."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LockedBase:
     """The base image by digest."""
 
@@ -118,7 +119,7 @@ class LockedBase:
     """`sha256:…` of each platform's manifest."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Lock:
     """One whole lock; `base` is None for scratch."""
 

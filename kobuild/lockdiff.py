@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from kobuild.frozen import frozen
 from kobuild.lock import Lock, LockedBase, LockedTool
 from kobuild.oci.digest import Digest
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Change:
     """One difference; `old` or `new` is empty where there is nothing."""
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from kobuild.base import load_base
 from kobuild.build import config_edits, history_line, inherit_from_base, locked_tool
 from kobuild.errors import BaseError
+from kobuild.frozen import frozen
 from kobuild.image.blobs import Layer
 from kobuild.image.choose import choose_manifest, read_config
 from kobuild.image.created import choose_created
@@ -34,7 +34,7 @@ from kobuild.workshop import Workshop
 BUILD_INSTEAD = "build the image from this lock and these settings"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BuiltImage:
     """One platform's image as it is, with its base as locked."""
 

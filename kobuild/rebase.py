@@ -7,11 +7,11 @@ new base give an image in which nothing but the base differs.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 
 from kobuild.base import SCRATCH, load_base, resolve_base
 from kobuild.build import gather_with, inherit_from_base
 from kobuild.errors import UsageError
+from kobuild.frozen import frozen
 from kobuild.image.image import ImageSet
 from kobuild.image.mutate import alike
 from kobuild.image.store import ImageStore
@@ -21,7 +21,7 @@ from kobuild.proof import assemble, prove
 from kobuild.workshop import Workshop
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rebased:
     """The image on the new base."""
 

@@ -11,13 +11,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from kobuild.base import SCRATCH, pinned_name
 from kobuild.errors import KobuildError, LockError, NewsFound, ResolveError, UsageError
 from kobuild.fitting import fingerprint, lacking_proof, require_fit
+from kobuild.frozen import frozen
 from kobuild.lock import Lock, LockedArtifact, LockedBase, LockedTool, load, save
 from kobuild.lockdiff import Change, compare
 from kobuild.oci.digest import Digest
@@ -41,7 +41,7 @@ class BaseResolver(Protocol):
         """What `name` points at now; None for scratch."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ResolveOptions:
     """What the command line asks for."""
 
@@ -61,7 +61,7 @@ class ResolveOptions:
         return self.upgrade is not None and (not self.upgrade or name in self.upgrade)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Resolution:
     """The lock, and what is new in it."""
 

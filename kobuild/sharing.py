@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 from typing import Protocol
 
+from kobuild.frozen import frozen
 from kobuild.image.blobs import BlobSource
 from kobuild.layers.plan import LayerPlan, LayerResult
 from kobuild.oci.reference import Repository
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SharedLayer:
     """A layer that another machine has made."""
 

@@ -6,10 +6,10 @@ import json
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from kobuild.errors import Finding
+from kobuild.frozen import frozen
 from kobuild.layers.estargz import NO_PREFETCH_LANDMARK, PREFETCH_LANDMARK, TOC_NAME
 from kobuild.layers.members import show
 from kobuild.layers.names import compile_glob
@@ -23,7 +23,7 @@ _MAX_MEMBERS: Final = 5_000_000
 _SHOWN: Final = 3
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ToolExpectation:
     """What settings and lock say of one tool's layer."""
 

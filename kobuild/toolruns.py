@@ -6,7 +6,6 @@ import secrets
 import shlex
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +13,7 @@ from kobuild.engines.choosing import can_run, find_engines
 from kobuild.engines.model import Engine, EngineUnfit, Handed, Outcome
 from kobuild.engines.programs import last_lines
 from kobuild.errors import Finding, UsageError
+from kobuild.frozen import frozen
 from kobuild.image.blobs import Layer
 from kobuild.image.choose import choose_manifest, read_config
 from kobuild.image.image import Image
@@ -35,7 +35,7 @@ _REPAIR: Final = "choose another with --engine, or let this one run containers"
 _NOT_STARTED: Final = frozenset({126, 127})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ToolRun:
     """One tool's test, as it went on one platform."""
 
@@ -52,7 +52,7 @@ class ToolRun:
         return self.outcome.code == 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunReport:
     """What was run, and what could not be."""
 
@@ -62,7 +62,7 @@ class RunReport:
     findings: tuple[Finding, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Trial:
     """How tests are run."""
 
@@ -101,7 +101,7 @@ def run_tests(trial: Trial, store: ImageStore, platforms: Sequence[Platform]) ->
     return RunReport(tuple(runs), skipped, tuple(find_faults(runs)))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Archived:
     """One platform's image in a form that engines take."""
 

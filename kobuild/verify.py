@@ -8,7 +8,7 @@ settings make of the base's. With a way to rebuild, the image is made again from
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from kobuild.differences import (
@@ -21,6 +21,7 @@ from kobuild.differences import (
     show,
 )
 from kobuild.errors import Finding, VerificationError
+from kobuild.frozen import frozen
 from kobuild.image.image import Carried, Image
 from kobuild.image.layercheck import Observer
 from kobuild.image.mutate import ConfigEdits, with_config
@@ -37,7 +38,7 @@ from kobuild.toollayers import Listing, ToolExpectation
 _AGAIN: Final = "build the image again from settings and lock"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ImageExpectation:
     """What settings and lock say of one platform's image."""
 
@@ -49,7 +50,7 @@ class ImageExpectation:
     """In the settings' order, which is layer order."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class IndexExpectation:
     """What settings and lock say of the index, where there is one."""
 
@@ -58,7 +59,7 @@ class IndexExpectation:
     """What it lists beside the images, as the base has it."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ToolReport:
     """One tool's layer, as it was found."""
 
@@ -70,7 +71,7 @@ class ToolReport:
     """Entries under the tool's root."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PlatformReport:
     """One platform's image, as it was found."""
 
@@ -84,7 +85,7 @@ class PlatformReport:
     """Whether it was made again from the lock for comparison."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class VerifyReport:
     """What verify looked at and what it found."""
 

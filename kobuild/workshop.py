@@ -6,10 +6,11 @@ import os
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from kobuild.base import open_store
+from kobuild.frozen import frozen
 from kobuild.image.created import read_source_date_epoch
 from kobuild.image.store import ImageStore
 from kobuild.oci.reference import Reference
@@ -21,7 +22,7 @@ from kobuild.store.cache import Cache, default_cache_dir
 from kobuild.transport import Transport
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Workshop:
     """One run's settings, cache, connections and listener."""
 

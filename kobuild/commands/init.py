@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 from kobuild.commands.output import print_json
 from kobuild.commands.shared import tell
 from kobuild.errors import UsageError
+from kobuild.frozen import frozen
 from kobuild.oci.reference import Reference
 from kobuild.scaffold.detect import DEFAULT_BASE, find_base, find_platforms, find_target, local_target
 from kobuild.scaffold.files import NOXFILE, WORKFLOW, Start
@@ -65,7 +65,7 @@ def _start(arguments: argparse.Namespace, folder: Path) -> Start:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Done:
     written: list[str]
     kept: list[str]

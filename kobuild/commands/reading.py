@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from kobuild.base import open_store
 from kobuild.errors import LockError, UsageError
+from kobuild.frozen import frozen
 from kobuild.image.store import ImageStore
 from kobuild.lock import Lock, load
 from kobuild.oci.platforms import Platform
@@ -28,7 +28,7 @@ WHERE: Final = "oci:DIR, oci-archive:FILE, docker-archive:FILE or a reference"
 SHOWN_FILES: Final = 20
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reading:
     """What it takes to read images."""
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from kobuild.engines.model import EngineUnfit, Outcome
 from kobuild.engines.programs import CHECK_SECONDS, FAILED_ITSELF, last_lines, must_run, must_work, run_program
+from kobuild.frozen import frozen
 from kobuild.oci.platforms import Platform
 
 _CHROOT: Final = "chroot"
@@ -30,7 +30,7 @@ _CANNOT_BE_INVOKED: Final = 126
 _NO_RUNTIME: Final = "error running container: from"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Buildah:
     """buildah with the user's own storage."""
 
@@ -62,7 +62,7 @@ class Buildah:
             run_program([self.name, "rmi", name], self.environ, CHECK_SECONDS)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WorkingContainer:
     """An image that buildah holds; each program has a working container of its own."""
 

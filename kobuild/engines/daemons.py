@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from kobuild.engines.model import EngineUnfit, Outcome
 from kobuild.engines.programs import CHECK_SECONDS, FAILED_ITSELF, last_lines, must_run, must_work, run_program
+from kobuild.frozen import frozen
 from kobuild.oci.platforms import Platform
 
 _CANNOT_INVOKE: Final = (126, 127)
@@ -18,7 +18,7 @@ _RUNTIME_SAID: Final = re.compile(r"^(?:Error|docker): .*\b(?:crun|runc|OCI)\b",
 _ABOUT_THE_PROGRAM: Final = re.compile(r"\bexec|executable", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunEngine:
     """An engine with `load`, `run` and `rmi`."""
 
@@ -39,7 +39,7 @@ class RunEngine:
             run_program([self.name, "rmi", name], self.environ, CHECK_SECONDS)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LoadedImage:
     """An image that docker or podman holds."""
 

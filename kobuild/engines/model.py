@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from kobuild.errors import ProgramError
+from kobuild.frozen import frozen
 from kobuild.oci.platforms import Platform
 
 
@@ -16,7 +16,7 @@ class EngineUnfit(ProgramError):
     """The engine itself cannot do what is asked, on this machine: nothing is said of the image."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Outcome:
     """How a program ended."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from kobuild.frozen import frozen
 from kobuild.image.blobs import Blob, BytesSource
 from kobuild.oci.annotations import CREATED, TITLE
 from kobuild.oci.descriptor import Descriptor
@@ -12,7 +13,7 @@ from kobuild.oci.digest import Digest
 from kobuild.registry.referrers import Artifact
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Document:
     """One document about an image."""
 

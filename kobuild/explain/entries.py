@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
+from kobuild.frozen import frozen
 from kobuild.layers.entries import Entry, clean_path
 
 WHITEOUT: Final = ".wh."
@@ -14,7 +14,7 @@ OPAQUE: Final = ".wh..wh..opq"
 _INDEX_FILES: Final = frozenset({"stargz.index.json", ".prefetch.landmark", ".no.prefetch.landmark"})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LayerListing:
     """What one layer holds."""
 

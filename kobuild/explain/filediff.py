@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
 from kobuild.explain.overlay import Overlay
+from kobuild.frozen import frozen
 from kobuild.layers.entries import Entry
 
 
@@ -19,7 +19,7 @@ class Change(str, Enum):
     REMOVED = "removed"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FileChange:
     """One file that differs."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any, Final
 
 from kobuild.errors import UsageError
@@ -20,6 +19,7 @@ from kobuild.explain.listing import list_layer
 from kobuild.explain.origins import BaseName
 from kobuild.explain.overlay import lay
 from kobuild.explain.subjects import PlatformSubject, Subject, ToolState
+from kobuild.frozen import frozen
 from kobuild.image.store import ImageStore
 from kobuild.oci import annotations as keys
 from kobuild.oci.config import format_time
@@ -31,7 +31,7 @@ _JOBS: Final = 4
 _BASE_NOTES: Final = frozenset({keys.BASE_NAME, keys.BASE_DIGEST})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ToolChange:
     """One tool that differs; a side that lacks it is None."""
 
@@ -40,7 +40,7 @@ class ToolChange:
     new: ToolState | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ValueChange:
     """One value of the config that differs; None is not set."""
 
@@ -50,7 +50,7 @@ class ValueChange:
     new: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PlatformDiff:
     """What differs on one platform; `None` where one side is a lock, which does not say."""
 
@@ -72,7 +72,7 @@ class PlatformDiff:
         return not any(parts) and not (self.layers is not None and any(self.layers))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Difference:
     """What differs between two subjects."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from kobuild.errors import UsageError
 from kobuild.explain.entries import LayerListing
 from kobuild.explain.listing import list_layer
 from kobuild.explain.origins import BaseName, Origin, base_name, layer_origins
+from kobuild.frozen import frozen
 from kobuild.image.choose import choose_manifest, is_about_another, list_images, read_config
 from kobuild.image.store import ImageStore
 from kobuild.image.validate import FoundImage
@@ -47,7 +48,7 @@ _CONFIG_KEYS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LayerNode:
     """One layer."""
 
@@ -66,7 +67,7 @@ class LayerNode:
         return table_form(self.descriptor)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ImageNode:
     """One platform's image."""
 
@@ -94,7 +95,7 @@ class ImageNode:
         return heapq.nsmallest(count, files, key=lambda pair: (-pair[1].size, pair[1].path, pair[0].number))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ImageTree:
     """What one reference points at."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Final
 
@@ -11,6 +11,7 @@ from kobuild.errors import LockError
 from kobuild.explain.imagetree import ImageNode, ImageTree
 from kobuild.explain.origins import BaseName
 from kobuild.explain.purls import artifact_purl, image_purl
+from kobuild.frozen import frozen
 from kobuild.lock import Lock, LockedArtifact, LockedTool
 from kobuild.oci.digest import Digest
 from kobuild.oci.platforms import Platform
@@ -29,7 +30,7 @@ _VOUCHED: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Material:
     """One thing that went in."""
 
@@ -52,7 +53,7 @@ class Material:
     """An SPDX expression, as the publisher or the settings say it; empty where neither does."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Bill:
     """All materials of an image, or of the image of one platform."""
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
+from kobuild.frozen import frozen
 from kobuild.image.validate import FoundImage
 from kobuild.oci import annotations as keys
 from kobuild.oci import jsonio
@@ -15,7 +15,7 @@ from kobuild.oci.descriptor import Descriptor
 _HISTORY: Final = re.compile(r"kobuild: (?P<name>[^ ]+)(?: (?P<version>.+))? under (?P<root>/.*)\Z")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Origin:
     """What is known of one layer's making."""
 
@@ -30,7 +30,7 @@ class Origin:
     """Whether it lies below kobuild's first layer."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BaseName:
     """Which base an image says that it has."""
 

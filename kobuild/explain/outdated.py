@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 from urllib.parse import quote
 
 from kobuild.base import SCRATCH, resolve_base
 from kobuild.errors import KobuildError, LockError, NoMatchingVersion
+from kobuild.frozen import frozen
 from kobuild.lock import Lock, LockedBase, LockedTool
 from kobuild.oci.platforms import Platform
 from kobuild.oci.reference import Reference
@@ -28,7 +29,7 @@ _JOBS: Final = 8
 GO_PAGE: Final = "https://go.dev/doc/devel/release"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Candidate:
     """A release that a tool could move to."""
 
@@ -40,7 +41,7 @@ class Candidate:
     """When, in RFC 3339; empty where the source does not say."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ToolNews:
     """What is new of one tool."""
 
@@ -64,7 +65,7 @@ class ToolNews:
         return self.within is not None or bool(self.replaced)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BaseNews:
     """What is new of the base."""
 
@@ -81,7 +82,7 @@ class BaseNews:
         return self.locked != self.current
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class News:
     """All that is new."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +19,7 @@ from kobuild.build import base_tree, locked_tool
 from kobuild.errors import BaseError
 from kobuild.explain.documents import Document
 from kobuild.explain.materials import public_address
+from kobuild.frozen import frozen
 from kobuild.lock import Lock, LockedArtifact, LockedTool
 from kobuild.oci.digest import Digest
 from kobuild.oci.platforms import Platform
@@ -45,7 +45,7 @@ SIGNED_PREDICATE_NOTE: Final = "dev.sigstore.bundle.predicateType"
 """How cosign tells bundles apart: https://github.com/sigstore/cosign/blob/main/specs/BUNDLE_SPEC.md, "Annotations"."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Builder:
     """Who built."""
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from kobuild.errors import LockError
 from kobuild.explain.imagetree import ImageNode, ImageTree, inspect_image
 from kobuild.explain.origins import BaseName
+from kobuild.frozen import frozen
 from kobuild.image.store import ImageStore
 from kobuild.lock import MAX_LOCK_BYTES, Lock, load, parse
 from kobuild.oci.platforms import Platform
@@ -19,7 +19,7 @@ STDIN: Final = "-"
 _LOCK_SUFFIX: Final = ".lock"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ToolState:
     """One tool as one side has it."""
 
@@ -30,7 +30,7 @@ class ToolState:
     """What was proven of the file, in a lock's words; an image says nothing of it."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PlatformSubject:
     """One side of a comparison on one platform."""
 
@@ -40,7 +40,7 @@ class PlatformSubject:
     """None for a lock."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Subject:
     """One side of a comparison."""
 

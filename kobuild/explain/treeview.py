@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from kobuild.explain.entries import printable
 from kobuild.explain.imagetree import ImageNode, ImageTree, LayerNode, runtime_config
 from kobuild.explain.origins import BaseName
+from kobuild.frozen import frozen
 from kobuild.layers.entries import Entry
 from kobuild.oci.config import format_time
 from kobuild.oci.index import Index
@@ -17,7 +17,7 @@ from kobuild.report import format_size
 _HISTORY_SHOWN: Final = 72
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Branch:
     """A line of the tree and what hangs below it."""
 

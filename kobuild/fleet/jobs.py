@@ -6,11 +6,11 @@ import glob
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from kobuild.errors import Fault, SettingsError, UsageError
+from kobuild.frozen import frozen
 from kobuild.oci.platforms import Platform
 from kobuild.settings.model import Settings
 from kobuild.settings.parse import parse_settings
@@ -26,7 +26,7 @@ _NOT_IN_A_NAME: Final = re.compile(r"[^A-Za-z0-9._-]+")
 _USUAL_STEM: Final = "kobuild"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FleetImage:
     """One image of many."""
 

@@ -7,11 +7,11 @@ import io
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Final
 
 from kobuild.build import gather_with, inherit_from_base
 from kobuild.errors import BaseError, UsageError
+from kobuild.frozen import frozen
 from kobuild.image.blobs import BlobSource, Layer
 from kobuild.image.choose import read_config
 from kobuild.image.image import Image, ImageSet
@@ -90,7 +90,7 @@ def _by_platform(found: Sequence[tuple[Reference, Image]], platforms: Sequence[P
     return [images[platform][1] for platform in platforms]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _JoinedStore:
     """Images from anywhere, as one place that they can be read from together."""
 

@@ -9,12 +9,13 @@ counts as out of date.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 
 from kobuild.build import base_tree, gather_with, inherit_from_base, locked_tool
 from kobuild.errors import KobuildError, NotFound
 from kobuild.fitting import find_misfits
+from kobuild.frozen import frozen
 from kobuild.image.image import Image
 from kobuild.layers.plan import LayerPlan, LayerResult
 from kobuild.lock import Lock, LockedArtifact, load
@@ -27,7 +28,7 @@ from kobuild.sources.path import SCHEME, is_directory, resolve_path, tree_digest
 from kobuild.workshop import Workshop
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Knowledge:
     """What recipes make, as far as it is known; asked for once each. Safe to use from many threads."""
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from kobuild.errors import ProgramError, UsageError
+from kobuild.frozen import frozen
 from kobuild.sources.programs import run
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _NOTHING: Final = re.compile(r"0{40}|0{64}")
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Since:
     """What differs between a revision and the working tree."""
 

@@ -6,11 +6,11 @@ import contextlib
 import io
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from kobuild.errors import LayoutError
+from kobuild.frozen import frozen
 from kobuild.oci.descriptor import Descriptor
 from kobuild.oci.digest import Digest
 from kobuild.oci.reference import Repository
@@ -36,7 +36,7 @@ class RangedSource(BlobSource, Protocol):
         """How to read parts; None where the whole is at hand, or is wanted anyway."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FileSource:
     """A blob in a file: the cache's or a layout's."""
 
@@ -56,7 +56,7 @@ class FileSource:
             yield VerifyingReader(file, digest=self.digest, size=self.size, place=str(self.path))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BytesSource:
     """A blob in memory: a config or an embedded descriptor's data."""
 
@@ -69,7 +69,7 @@ class BytesSource:
         yield io.BytesIO(self.data)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Blob:
     """A descriptor and a way to its bytes."""
 
@@ -77,7 +77,7 @@ class Blob:
     source: BlobSource
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Layer(Blob):
     """A blob that is a layer: `descriptor.digest` names the compressed bytes, `diff_id` the uncompressed tar."""
 

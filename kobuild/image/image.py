@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from kobuild.frozen import frozen
 from kobuild.image.blobs import Blob, BytesSource, Layer
 from kobuild.oci.config import ImageConfig
 from kobuild.oci.descriptor import Descriptor
@@ -14,7 +13,7 @@ from kobuild.oci.mediatypes import Family
 from kobuild.oci.platforms import Platform
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Image:
     """An immutable image; `layers` are in the manifest's order, the base's first."""
 
@@ -54,7 +53,7 @@ class Image:
         return tuple(unique.values())
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Carried:
     """A manifest of the base's index that goes along as it is: a platform that is not built, or a word about one."""
 
@@ -65,7 +64,7 @@ class Carried:
     """Every blob that the manifest names, each digest once."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ImageSet:
     """What one build makes: one image, or several under an index, one a platform."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Final
 
 from kobuild.decompress import Decompressed, detect
@@ -18,6 +17,7 @@ from kobuild.errors import (
     NotFound,
     SizeMismatch,
 )
+from kobuild.frozen import frozen
 from kobuild.oci.descriptor import Descriptor
 from kobuild.oci.digest import Digest
 from kobuild.oci.mediatypes import Compression
@@ -41,7 +41,7 @@ Observer = Callable[[Iterator[bytes]], None]
 """Takes a layer's uncompressed tar in chunks; it may stop early, and what it raises as ArchiveError is a finding."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BlobCheck:
     """What reading one blob showed."""
 

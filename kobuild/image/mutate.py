@@ -7,11 +7,12 @@ asked for: they describe the base (its revision, its creation), and would be unt
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime
 from typing import Any, Final
 
 from kobuild.errors import BaseError
+from kobuild.frozen import frozen
 from kobuild.image.blobs import Layer
 from kobuild.image.environment import prepend_path, set_variables
 from kobuild.image.image import Carried, Image, ImageSet
@@ -28,7 +29,7 @@ from kobuild.oci.platforms import Platform
 _WHAT: Final = "image config"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Addition:
     """One layer to append, and the line of history that tells what it is."""
 
@@ -38,7 +39,7 @@ class Addition:
     """A line for people, such as `kobuild: go 1.27.3 under /usr/local`."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ConfigEdits:
     """What to change in a config; None and empty collections leave the base's values alone.
 

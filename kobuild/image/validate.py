@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Final
 
 from kobuild.errors import (
@@ -30,6 +29,7 @@ from kobuild.errors import (
     NotFound,
     SizeMismatch,
 )
+from kobuild.frozen import frozen
 from kobuild.image.choose import is_about_another, is_image, read_config
 from kobuild.image.layercheck import BlobCheck, Observer, check_blob, check_layer, describe
 from kobuild.image.store import ImageStore
@@ -50,7 +50,7 @@ _MAKER: Final = "build the image again with the tool that made it"
 _WRONG: Final = (IntegrityError, MalformedDocument, LayoutError, BaseError)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FoundImage:
     """One platform's image that could be read."""
 
@@ -66,7 +66,7 @@ class FoundImage:
         return named or self.config.platform
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Validation:
     """What was read, and what was found to be wrong."""
 

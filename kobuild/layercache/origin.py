@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from kobuild.errors import IntegrityError, LostEntry, RegistryError
+from kobuild.frozen import frozen
 from kobuild.oci.reference import Repository
 from kobuild.registry import RegistrySource
 from kobuild.streams import Readable
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SharedSource:
     """A BlobSource that is a layer cache's repository, from where a push to the same registry mounts it."""
 

@@ -15,10 +15,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from kobuild.errors import MalformedDocument, UsageError
+from kobuild.frozen import frozen
 from kobuild.layers.plan import LayerResult
 from kobuild.oci import jsonio, mediatypes
 from kobuild.oci.descriptor import Descriptor
@@ -36,7 +36,7 @@ _MIN_KEY_BYTES: Final = 16
 _DOMAIN: Final = b"kobuild layer cache 1\n"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Record:
     """What a recipe made."""
 
@@ -52,7 +52,7 @@ class Record:
         return Descriptor(self.media_type, self.result.digest, self.result.size)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Claim:
     """A machine's word that it is making the layer."""
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
 
+from kobuild.frozen import frozen
 from kobuild.layercache.records import Claim
 from kobuild.streams import StoppedError
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pace:
     """All in seconds."""
 

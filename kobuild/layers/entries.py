@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
+
+from kobuild.frozen import frozen
 
 EMPTY_DIGEST: Final = f"sha256:{hashlib.sha256().hexdigest()}"
 """Of a file with no content."""
@@ -23,7 +24,7 @@ class Kind(str, Enum):
     FIFO = "fifo"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Entry:
     """One entry of a layer."""
 

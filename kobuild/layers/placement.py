@@ -19,10 +19,10 @@ from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import dataclass
 from typing import Final
 
 from kobuild.errors import ArchiveError, LimitExceeded, UnsafeMember
+from kobuild.frozen import frozen
 from kobuild.layers.landing import STANDARD_DIRS, find_landing
 from kobuild.layers.members import DIRECTORY, HARD_LINK, REGULAR, SYMLINK, Member, show
 from kobuild.layers.names import Selection, clean_name, climbs, lead, strip_parts
@@ -33,7 +33,7 @@ _FILE: Final = 0
 _DIRECTORY_BIT: Final = 2
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Placed:
     """A member as it goes into the layer."""
 

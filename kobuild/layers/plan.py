@@ -7,11 +7,12 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from kobuild.errors import ArchiveError, MalformedDocument
+from kobuild.frozen import frozen
 from kobuild.oci.digest import Digest
 from kobuild.oci.mediatypes import Compression
 from kobuild.streams import Readable
@@ -34,7 +35,7 @@ class ArchiveInput(Protocol):
         """The whole verified file; blocks until it is there."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FileInput:
     """A file on this machine, such as a `path:` source's."""
 
@@ -60,7 +61,7 @@ class FileInput:
         return self.file
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NamedFile:
     """A verified file under another name: an input that is read once more."""
 
@@ -76,7 +77,7 @@ class NamedFile:
         return self.file
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Limits:
     """Bounds that no honest archive meets; passing one raises LimitExceeded."""
 
@@ -88,7 +89,7 @@ class Limits:
     ratio_grace_bytes: int = 256 * 1024**2
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LayerPlan:
     """How one upstream file becomes one layer."""
 
@@ -147,7 +148,7 @@ class LayerPlan:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LayerResult:
     """One made layer."""
 

@@ -15,11 +15,11 @@ import json
 import re
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from kobuild.decompress import Decompressed
 from kobuild.errors import ArchiveError, DigestMismatch, MalformedDocument
+from kobuild.frozen import frozen
 from kobuild.layers.entries import EMPTY_DIGEST, Entry, Kind, clean_path
 from kobuild.layers.tarreader import TarReader
 from kobuild.oci import jsonio
@@ -43,7 +43,7 @@ _HEX: Final = re.compile(rb"[0-9a-fA-F]{16}")
 _CRFS: Final = "1"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Table:
     """One table of contents, verified against the annotation."""
 

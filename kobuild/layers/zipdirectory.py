@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 from kobuild.errors import ArchiveError, TruncatedArchive
+from kobuild.frozen import frozen
 from kobuild.layers.members import show
 
 STORED: Final = 0
@@ -30,7 +30,7 @@ _ZIP64_EXTRA: Final = 1
 _UNICODE_PATH_EXTRA: Final = 0x7075
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ZipEntry:
     """One entry of the central directory."""
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Final
 
 from kobuild.errors import MalformedDocument
+from kobuild.frozen import frozen
 from kobuild.oci import jsonio
 from kobuild.oci.digest import Digest
 from kobuild.oci.platforms import Platform
@@ -16,7 +16,7 @@ from kobuild.oci.platforms import Platform
 _FRACTION: Final = re.compile(r"\.(\d+)")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ImageConfig:
     """One image config; `raw` holds the bytes exactly as stored, received or about to be stored."""
 

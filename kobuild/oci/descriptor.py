@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Final
 
 from kobuild.errors import MalformedDocument
+from kobuild.frozen import frozen
 from kobuild.oci import jsonio
 from kobuild.oci.digest import Digest
 from kobuild.oci.platforms import Platform
@@ -18,7 +19,7 @@ _KNOWN: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Descriptor:
     """Media type, digest and size in bytes of some content; unknown members are kept in `extra`."""
 

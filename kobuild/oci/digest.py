@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
 from typing import Final
 
 from kobuild.errors import MalformedDocument
+from kobuild.frozen import frozen
 
 _HEX_LENGTHS: Final = {"sha256": 64, "sha384": 96, "sha512": 128}
 _HEX: Final = re.compile(r"[a-f0-9]+\Z")
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@frozen(order=True)
 class Digest:
     """`algorithm:hex` of stored bytes; only the registered algorithms sha256, sha384 and sha512."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from kobuild.errors import MalformedDocument
+from kobuild.frozen import frozen
 from kobuild.oci import jsonio, mediatypes
 from kobuild.oci.descriptor import Descriptor
 from kobuild.oci.digest import Digest
@@ -14,7 +14,7 @@ from kobuild.oci.manifest import document_media_type
 from kobuild.oci.platforms import Platform
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Index:
     """One index; `raw` holds the bytes exactly as stored, received or about to be stored."""
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from kobuild.errors import MalformedDocument
+from kobuild.frozen import frozen
 from kobuild.oci import jsonio, mediatypes
 from kobuild.oci.descriptor import Descriptor
 from kobuild.oci.digest import Digest
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Manifest:
     """One image manifest; `raw` holds the bytes exactly as stored, received or about to be stored."""
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from kobuild.errors import MalformedDocument
+from kobuild.frozen import frozen
 
 _PART: Final = re.compile(r"[A-Za-z0-9_.-]+\Z")
 _ARCHITECTURES: Final = {
@@ -24,7 +24,7 @@ _SYSTEMS: Final = {"macos": "darwin"}
 _OLDEST_VARIANT: Final = {"arm": 5, "amd64": 1}
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@frozen(order=True)
 class Platform:
     """`os/architecture[/variant]`, in Go's words, normalised: `arm64/v8` is `arm64`, `arm` is `arm/v7`."""
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from kobuild.errors import InvalidReference, MalformedDocument
+from kobuild.frozen import frozen
 from kobuild.oci.digest import Digest
 
 DOCKER_HUB: Final = "docker.io"
@@ -29,7 +30,7 @@ _HOST: Final = re.compile(
 _MAX_NAME: Final = 255
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@frozen(order=True)
 class Registry:
     """A registry's host and port, such as `ghcr.io` or `localhost:5000`; Docker Hub is `docker.io` by all its names."""
 
@@ -56,7 +57,7 @@ class Registry:
         return self.host
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@frozen(order=True)
 class Repository:
     """A repository of a registry: `ghcr.io/ko-build/ko`."""
 
@@ -72,7 +73,7 @@ class Repository:
         return self.name
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@frozen(order=True)
 class Reference:
     """A repository with a tag, a digest or both; where there is a digest it decides, and the tag is for people."""
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from kobuild.errors import IntegrityError, KobuildError, MalformedDocument, RegistryError, SignatureError
+from kobuild.frozen import frozen
 from kobuild.oci.descriptor import Descriptor
 from kobuild.oci.digest import Digest
 from kobuild.oci.manifest import Manifest
@@ -23,7 +23,7 @@ MAX_ATTESTATIONS: Final = 64
 """More than that are not read: whoever may push can attach any number."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Attestation:
     """One attached bundle; nothing of it is verified yet."""
 

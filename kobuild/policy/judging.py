@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from kobuild.errors import Finding, SignatureError
 from kobuild.explain.provenance import BUILD_TYPE, PREDICATE_TYPE
+from kobuild.frozen import frozen
 from kobuild.oci.digest import Digest
 from kobuild.policy.attestations import Attestation, read_statement
 from kobuild.policy.signers import Signers
@@ -22,7 +22,7 @@ _REBUILD: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Judgement:
     """What came of holding attestations against the policy."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from kobuild.errors import SignatureError
+from kobuild.frozen import frozen
 from kobuild.settings.model import VerifySettings
 from kobuild.signatures.cosign import key_name, parse_public_key
 from kobuild.signatures.dsse import SignedStatement
@@ -16,7 +16,7 @@ from kobuild.signatures.signingkeys import verify_statement_with_key
 _GITHUB: Final = "https://github.com/"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Signers:
     """Whom the policy lets sign."""
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from kobuild.errors import AuthError, FetchError, MalformedDocument, RegistryError
+from kobuild.frozen import frozen
 from kobuild.oci import jsonio
 from kobuild.oci.reference import Repository
 from kobuild.registry.challenge import Challenge, parse_challenges
@@ -33,7 +34,7 @@ _TOKEN: Final = re.compile(r"[\x21-\x7e]+\Z")
 _MAX_TOKEN_BYTES: Final = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Token:
     """A bearer token and, on our own clock, when to stop using it."""
 
@@ -46,7 +47,7 @@ class Token:
         return f"Bearer {self.value}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _TokenKey:
     realm: str
     service: str

@@ -11,11 +11,11 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from kobuild.errors import KobuildError
+from kobuild.frozen import frozen
 from kobuild.oci.reference import DOCKER_HUB, HUB_NAMES, Repository
 from kobuild.registry.credentials import Credential
 
@@ -28,7 +28,7 @@ class AuthFileError(KobuildError):
     """A credential file, or one entry of it, that cannot be understood."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AuthFile:
     """One file's content."""
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from kobuild.frozen import frozen
 
 _QUOTED_ITEM: Final = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)+')
 """One part between commas; a comma inside quotes belongs to its part, and a missing last quote is forgiven."""
@@ -14,7 +15,7 @@ _SCHEME: Final = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+)(?:\s+(.*))?\Z", re.D
 _ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Challenge:
     """One scheme that the server would accept; scheme and parameter names are in lower case."""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from kobuild.errors import AuthError, FetchError
+from kobuild.frozen import frozen
 from kobuild.oci.reference import Registry, Repository
 from kobuild.registry.auth import Authenticator
 from kobuild.registry.credentials import Keychain
@@ -23,7 +24,7 @@ _READ_ATTEMPTS: Final = 5
 _ERROR_BODY_BYTES: Final = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Call:
     """One request to a repository's API."""
 
@@ -42,7 +43,7 @@ class Call:
     read_seconds: float = 60.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Account:
     """Whose login a request takes."""
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, Protocol
 
 from kobuild.errors import UsageError
+from kobuild.frozen import frozen
 from kobuild.oci.reference import Reference, Repository
 
 REGISTRY_VARIABLE: Final = "KOBUILD_REGISTRY"
@@ -16,7 +17,7 @@ PASSWORD_VARIABLE: Final = "KOBUILD_REGISTRY_PASSWORD"  # noqa: S105  # a variab
 _GITHUB_REGISTRY: Final = "ghcr.io"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Credential:
     """A user name with a password, or an identity token; `place` says where it was found, for messages."""
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from kobuild.errors import IntegrityError, MalformedDocument, RegistryError
+from kobuild.frozen import frozen
 from kobuild.oci.descriptor import Descriptor
 from kobuild.oci.digest import Digest
 from kobuild.oci.index import Index
@@ -24,7 +24,7 @@ from kobuild.transport import Response
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MirrorRule:
     """One rule: repositories under `prefix` are looked for under each of `places`, in order."""
 
@@ -45,7 +45,7 @@ class MirrorRule:
         return tuple(Reference.parse(f"{place.rstrip('/')}{rest}").repository for place in self.places)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Mirrors:
     """All rules."""
 

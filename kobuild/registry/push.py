@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from kobuild.errors import AuthError, PushRefused
+from kobuild.frozen import frozen
 from kobuild.image.blobs import Blob
 from kobuild.image.image import Carried, Image, ImageSet
 from kobuild.oci import mediatypes
@@ -24,7 +24,7 @@ from kobuild.registry.scopes import Scopes, join_scopes, pull_scope, push_scope
 from kobuild.registry.upload import BlobPusher, Outcome
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PushResult:
     """What a push did, over all its repositories."""
 

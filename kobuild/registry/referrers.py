@@ -11,12 +11,12 @@ import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 from urllib.parse import quote, urljoin
 
 from kobuild.errors import MalformedDocument, NotFound, PushRefused, RegistryError
+from kobuild.frozen import frozen
 from kobuild.image.blobs import Blob, BytesSource
 from kobuild.oci import jsonio, mediatypes
 from kobuild.oci.descriptor import Descriptor
@@ -49,7 +49,7 @@ _MAX_DEPTH: Final = 4
 """A signature of an attestation of an image is two deep."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Artifact:
     """A manifest with a subject, and its blobs."""
 
@@ -79,11 +79,7 @@ class Artifact:
     @property
     def descriptor(self) -> Descriptor:
         """What a list of referrers says of it."""
-        plain = self.manifest.descriptor
-        kind = self.manifest.artifact_type or self.manifest.config.media_type
-        return Descriptor(
-            plain.media_type, plain.digest, plain.size, annotations=self.manifest.annotations, artifact_type=kind
-        )
+        return _listed(self.manifest)
 
 
 class Referrers:
@@ -96,11 +92,13 @@ class Referrers:
     def find(self, subject: Digest, artifact_type: str | None = None) -> tuple[Descriptor, ...]:
         """What refers to a digest, of one type if one is named; empty where nothing does. Raises RegistryError."""
         scopes = (pull_scope(self._repository),)
-        by_api = self._ask_api(subject, artifact_type, scopes)
-        listed = self._read_tag(subject, scopes) if by_api is None else by_api
-        found = [item for item in listed if artifact_type is None or item.artifact_type == artifact_type]
-        # Nobody keeps a tag's list right when an artifact is deleted.
-        return tuple(found if by_api is not None else self._that_are_there(found, scopes))
+        found: Iterable[Descriptor] | None = self._ask_api(subject, artifact_type, scopes)
+        if found is None:
+            # Nobody keeps a tag's list right when an artifact is deleted, and not everybody when one is added.
+            listed = self._read_tag(subject, scopes)
+            asked = [item for item in listed if artifact_type in (None, item.artifact_type) or _is_vague(item)]
+            found = self._that_are_there(asked, scopes)
+        return tuple(item for item in found if artifact_type in (None, item.artifact_type))
 
     def push(self, artifact: Artifact) -> Descriptor:
         """Push an artifact, and see to it that it is listed; returns its descriptor. Raises RegistryError."""
@@ -187,14 +185,14 @@ class Referrers:
             return None
 
     def _that_are_there(self, listed: Sequence[Descriptor], scopes: Scopes) -> list[Descriptor]:
-        """Those whose manifest the registry still has; each once."""
+        """Those whose manifest the registry still has; each once, with its type."""
         unique = list({item.digest: item for item in listed}.values())
-        look = RepositoryReader(self._connection, self._repository, scopes).head_manifest
-        heads = run_all([partial(look, str(item.digest)) for item in unique], Stop())
-        for item, head in zip(unique, heads, strict=True):
-            if head is None:
+        reader = RepositoryReader(self._connection, self._repository, scopes)
+        found = run_all([partial(_look_at, reader, item) for item in unique], Stop())
+        for item, there in zip(unique, found, strict=True):
+            if there is None:
                 self._tell_gone(item)
-        return [item for item, head in zip(unique, heads, strict=True) if head is not None]
+        return [there for there in found if there is not None]
 
     def _tell_gone(self, descriptor: Descriptor) -> None:
         _logger.info("referrers: %s@%s is listed and is gone", self._repository, descriptor.digest)
@@ -256,7 +254,7 @@ class Referrers:
         return dict(known)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _HeldBlob:
     """A blob of an artifact that is copied."""
 
@@ -272,6 +270,34 @@ class _HeldBlob:
     def open(self) -> AbstractContextManager[Readable]:
         """Open the bytes, verified."""
         return self.reader.open_blob(self.descriptor)
+
+
+def _listed(manifest: Manifest | Index) -> Descriptor:
+    """An artifact as a list of referrers has it (distribution-spec, "Pushing Manifests with Subject")."""
+    plain = manifest.descriptor
+    kind = manifest.artifact_type or (manifest.config.media_type if isinstance(manifest, Manifest) else None)
+    return Descriptor(plain.media_type, plain.digest, plain.size, annotations=manifest.annotations, artifact_type=kind)
+
+
+def _is_vague(listed: Descriptor) -> bool:
+    """Whether only the artifact itself says of which type it is.
+
+    go-containerregistry, and so cosign, lists all under the type of their config, and without annotations; and what has
+    the empty config has a type of its own (image-spec, manifest.md, "Guidelines for Artifact Usage").
+    """
+    return listed.artifact_type in (None, mediatypes.OCI_EMPTY)
+
+
+def _look_at(reader: RepositoryReader, listed: Descriptor) -> Descriptor | None:
+    """A listed artifact, by its own words where the list's are vague; None where it is gone. Raises RegistryError."""
+    try:
+        if not _is_vague(listed):
+            return listed if reader.head_manifest(str(listed.digest)) is not None else None
+        return _listed(reader.manifest(str(listed.digest), listed.digest))
+    except NotFound:
+        return None
+    except MalformedDocument:  # not for us to hide: whoever opens it says what is wrong with it
+        return listed
 
 
 def _next_page(response: Response) -> str | None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
 from typing import Final
 
 from kobuild.errors import KobuildError, RegistryError
+from kobuild.frozen import frozen
 from kobuild.oci.digest import Digest
 from kobuild.oci.reference import Repository
 from kobuild.registry.connection import Call, Connection
@@ -24,7 +24,7 @@ _ANSWER_SECONDS: Final = 60.0
 _STREAM: Final = {"Content-Type": "application/octet-stream"}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Session:
     """An open upload, as the registry last described it."""
 

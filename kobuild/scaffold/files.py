@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Final
 
 from kobuild._version import __version__
+from kobuild.frozen import frozen
 from kobuild.oci.reference import Reference
 from kobuild.settings.parse import parse_text
 
@@ -22,7 +22,7 @@ _INDENT: Final = " " * 10
 _MARK: Final = re.compile(r"@([a-z]+)@")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Start:
     """What a project begins with."""
 

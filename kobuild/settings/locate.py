@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from kobuild.frozen import frozen
+
 KeyPath = tuple[str | int, ...]
 """Keys as strings and places in arrays as zero-based numbers: `("tools", "go", "only", 0)`."""
 
@@ -33,7 +35,7 @@ _LAST_CODE_POINT: Final = 0x10FFFF
 _MAX_DEPTH: Final = 40
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Locations:
     """Lines by key path."""
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
+from kobuild.frozen import frozen
 from kobuild.oci.mediatypes import Compression
 from kobuild.oci.platforms import Platform
 from kobuild.oci.reference import Reference, Repository
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SourceSpec:
     """`source = "KIND:ARGUMENT"`; `go` has no argument."""
 
@@ -24,7 +25,7 @@ class SourceSpec:
         return f"{self.kind}:{self.argument}" if self.argument else self.kind
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ToolSettings:
     """One table under `tools`: one layer."""
 
@@ -88,7 +89,7 @@ class ToolSettings:
         return self.looks_for_signatures or bool(self.require or self.attestations)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ImageSettings:
     """The `image` table."""
 
@@ -118,7 +119,7 @@ class ImageSettings:
     """Image paths that an eStargz layer puts before its landmark, for prefetching."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SourcesSettings:
     """The `sources` table: base addresses for mirrors and air-gapped sites; None is the public one."""
 
@@ -137,7 +138,7 @@ class SourcesSettings:
     """Whether a layer is taken from there on the word of whoever can write there, and not only with the key's proof."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class VerifySettings:
     """The `verify` table: what an image in a registry must have beside it."""
 
@@ -155,7 +156,7 @@ class VerifySettings:
     """Where the settings must have come from, with `*`: a repository's address, with `@REF` or for any."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Settings:
     """One whole settings file."""
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
+from kobuild.frozen import frozen
 from kobuild.settings import values
 from kobuild.settings.faults import Unfit, nearest, quoted
 from kobuild.settings.model import SourceSpec
@@ -30,7 +30,7 @@ _VERSION_BEHIND: Final = re.compile(r"[@=<>~!]")
 _LATER: Final = ("hashicorp", "image")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Kind:
     """One kind of source."""
 

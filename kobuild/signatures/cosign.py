@@ -10,10 +10,11 @@ import binascii
 import hashlib
 import json
 import re
-from dataclasses import dataclass
 from typing import Any, Final
 
 from kobuild.errors import SignatureError
+from kobuild.frozen import frozen
+from kobuild.signatures.ecdsa import verify_ecdsa
 from kobuild.signatures.libraries import PROOF_EXTRA, missing_library
 from kobuild.signatures.subject import Subject
 
@@ -24,7 +25,7 @@ _PEM: Final = re.compile(r"-----BEGIN ([A-Z ]+)-----([A-Za-z0-9+/=\s]+)-----END 
 _MAX_KEY_BYTES: Final = 4096
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SignedBlob:
     """What a signature file has, by whichever name."""
 
@@ -105,14 +106,14 @@ def verify_with_key(signature: bytes, key: bytes, subject: Subject, place: str) 
 
 
 def _verify(key: Any, signature: bytes, subject: Subject) -> None:
-    """Verify as cosign does: of sha256 sums with ECDSA and RSA, of the content with Ed25519."""
+    """Verify as cosign does: of sums with ECDSA and RSA, of the content with Ed25519."""
     from cryptography.hazmat.primitives import hashes  # noqa: PLC0415
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils  # noqa: PLC0415
 
-    sum_algorithm = utils.Prehashed(hashes.SHA256())
     if isinstance(key, ec.EllipticCurvePublicKey):
-        key.verify(signature, bytes.fromhex(subject.sha256), ec.ECDSA(sum_algorithm))
+        verify_ecdsa(key, signature, subject)
     elif isinstance(key, rsa.RSAPublicKey):
+        sum_algorithm = utils.Prehashed(hashes.SHA256())
         key.verify(signature, bytes.fromhex(subject.sha256), padding.PKCS1v15(), sum_algorithm)
     elif isinstance(key, ed25519.Ed25519PublicKey):
         with subject.content() as content:

@@ -11,10 +11,10 @@ import base64
 import binascii
 import hashlib
 import json
-from dataclasses import dataclass
 from typing import Any, Final
 
 from kobuild.errors import SignatureError
+from kobuild.frozen import frozen
 from kobuild.signatures.words import printable
 
 BUNDLE_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
@@ -25,7 +25,7 @@ MAX_BUNDLE_BYTES: Final = 16 * 1024 * 1024
 _BUNDLE_TYPES: Final = ("application/vnd.dev.sigstore.bundle+json;version=", "application/vnd.dev.sigstore.bundle.v")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SignedStatement:
     """A bundle with a statement; nothing of it is verified yet."""
 

@@ -9,11 +9,11 @@ import base64
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from kobuild.errors import SignatureError
+from kobuild.frozen import frozen
 from kobuild.signatures.dsse import MAX_BUNDLE_BYTES, PAYLOAD_TYPE, STATEMENT_TYPES
 from kobuild.signatures.libraries import SIGN_EXTRA, missing_library
 from kobuild.signatures.words import printable
@@ -43,7 +43,7 @@ def matches(pattern: str, text: str, *, ignore_case: bool = False) -> bool:
     return re.fullmatch(parts, text, re.IGNORECASE if ignore_case else 0) is not None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Signer:
     """Who may sign without a key."""
 
@@ -69,7 +69,7 @@ class Signer:
         return matches(self.identity, identity, ignore_case=bool(self.repository))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Trust:
     """Whose certificates and logs count, and where signatures are looked up."""
 

@@ -11,10 +11,10 @@ import binascii
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from kobuild.errors import SignatureError
+from kobuild.frozen import frozen
 from kobuild.signatures.libraries import PROOF_EXTRA, missing_library
 from kobuild.signatures.subject import Buffer, Subject
 
@@ -26,7 +26,7 @@ _KEY_SIZE, _SIGNATURE_SIZE, _GLOBAL_SIZE = 42, 74, 64
 _FILE: Final = re.compile(r"(?:^|\s)file:(\S+)")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PublicKey:
     """Who may sign."""
 
@@ -36,7 +36,7 @@ class PublicKey:
     """The Ed25519 key, 32 bytes."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Signature:
     """What a signature file says; nothing of it is verified yet."""
 

@@ -11,12 +11,14 @@ import binascii
 import hashlib
 import json
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from kobuild.errors import SignatureError
+from kobuild.frozen import frozen
 from kobuild.signatures.dsse import PAYLOAD_TYPE, SignedStatement, make_bundle, signed_bytes
+from kobuild.signatures.ecdsa import verify_ecdsa
 from kobuild.signatures.libraries import SIGN_EXTRA, missing_library
+from kobuild.signatures.subject import subject_of_bytes
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -31,7 +33,7 @@ _MAX_MEMORY_BYTES: Final = 1 << 30
 _KIND: Final = "an ECDSA key on the curve P-256, such as `cosign generate-key-pair` makes"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SigningKey:
     """A private key."""
 
@@ -89,7 +91,6 @@ def verify_statement_with_key(statement: SignedStatement, key: bytes) -> None:
     """Raise SignatureError unless the public key (DER) signed the statement; ProgramError without the library."""
     try:
         from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm  # noqa: PLC0415  # an extra
-        from cryptography.hazmat.primitives import hashes  # noqa: PLC0415
         from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
         from cryptography.hazmat.primitives.serialization import load_der_public_key  # noqa: PLC0415
     except ImportError as error:
@@ -102,7 +103,7 @@ def verify_statement_with_key(statement: SignedStatement, key: bytes) -> None:
         raise SignatureError("the key is not one of ECDSA")
     try:
         message = signed_bytes(statement.payload_type, statement.payload)
-        public.verify(statement.signature, message, ec.ECDSA(hashes.SHA256()))
+        verify_ecdsa(public, statement.signature, subject_of_bytes("statement", message))
     except InvalidSignature as error:
         raise SignatureError("the signature is not by this key, or not of this statement") from error
 

@@ -6,14 +6,15 @@ import hashlib
 import mmap
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
+
+from kobuild.frozen import frozen
 
 Buffer: TypeAlias = "bytes | memoryview"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Subject:
     """One file that may be signed."""
 

@@ -20,10 +20,10 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from kobuild.errors import NoMatchingAsset, ResolveError
+from kobuild.frozen import frozen
 from kobuild.oci.platforms import Platform
 from kobuild.sources import names
 
@@ -83,7 +83,7 @@ _PLACEHOLDER: Final = re.compile(r"\{(\w*)\}")
 _LISTED: Final = 30
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AssetQuery:
     """What is looked for among the names of one release's files."""
 

@@ -13,12 +13,12 @@ import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol, final
 from urllib.parse import unquote, urlsplit
 
 from kobuild.errors import FetchError, IntegrityError, KobuildError
+from kobuild.frozen import frozen
 from kobuild.oci.digest import Digest
 from kobuild.sources.bases import rebase
 from kobuild.sources.catalog import locate
@@ -141,7 +141,7 @@ class HeldFile:
             raise
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fetched:
     """A verified file in the cache."""
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
 
 from kobuild.errors import FetchError
+from kobuild.frozen import frozen
 from kobuild.oci.platforms import Platform
 from kobuild.settings.model import ToolSettings
 from kobuild.sources.assets import AssetQuery, pick_asset
@@ -28,7 +28,7 @@ _DOWNLOAD: Final = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Chosen:
     tag: Tag
     release: GithubRelease

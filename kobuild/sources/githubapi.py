@@ -7,11 +7,11 @@ import json
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
 
 from kobuild.errors import FetchError, RateLimited, ResolveError
+from kobuild.frozen import frozen
 from kobuild.oci.jsonio import get_int, get_objects, get_str
 from kobuild.sources.bases import GITHUB_API_URL, github_api
 from kobuild.sources.model import Location, SourceContext
@@ -29,7 +29,7 @@ _DIGEST: Final = re.compile(r"sha256:([0-9a-f]{64})\Z")
 _MORE_REQUESTS: Final = "set GITHUB_TOKEN: GitHub then allows 5,000 requests an hour instead of 60"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Asset:
     """One file of a release."""
 
@@ -42,7 +42,7 @@ class Asset:
     sha256: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GithubRelease:
     """One published release."""
 
@@ -54,7 +54,7 @@ class GithubRelease:
     """When, as the API writes it (`2026-01-02T03:04:05Z`); empty where it does not say."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Page:
     """One page of a listing."""
 

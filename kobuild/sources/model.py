@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
 from kobuild.errors import FetchError
+from kobuild.frozen import frozen
 from kobuild.oci.platforms import Platform
 from kobuild.progress import NullReporter, Reporter
 from kobuild.settings.model import SourcesSettings, ToolSettings
@@ -31,7 +32,7 @@ class Vouched(str, Enum):
     """The file lies beside the settings."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Artifact:
     """One upstream file."""
 
@@ -54,7 +55,7 @@ class Artifact:
     """The address that pip or npm just gave for a package URL; never written to the lock."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Location:
     """Where an artifact's bytes are to be had now."""
 
@@ -68,7 +69,7 @@ class Location:
     """Where else to ask when this address refuses: a private repository's files have another one."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Release:
     """One version of a tool, with its file for each platform."""
 
@@ -85,7 +86,7 @@ class Release:
     """An SPDX expression; empty where it is not known."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SourceContext:
     """What sources need from outside; one for a whole run."""
 

@@ -14,12 +14,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from kobuild.errors import NoMatchingVersion, ProgramError
+from kobuild.frozen import frozen
 from kobuild.oci.platforms import Platform
 from kobuild.sources.licenses import wheel_license
 from kobuild.sources.model import SourceContext
@@ -56,7 +56,7 @@ _ENVIRONMENT: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Wheel:
     """What pip would install."""
 

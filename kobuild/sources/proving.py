@@ -10,11 +10,11 @@ import functools
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from kobuild.errors import DigestMismatch, FetchError, MissingProof, SignatureError
+from kobuild.frozen import frozen
 from kobuild.settings.model import ToolSettings
 from kobuild.signatures import cosign, keyless, minisign, rekor
 from kobuild.signatures.subject import Buffer, Subject, mapped, subject_of_bytes
@@ -47,7 +47,7 @@ def prove_all(
     return {url: prover.prove(artifact) for url, artifact in artifacts.items()}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Found:
     """One signature file, and what it is beside of."""
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from kobuild.errors import FetchError
+from kobuild.frozen import frozen
 from kobuild.sources.bases import rebase
 from kobuild.sources.catalog import locate
 from kobuild.sources.checksums import checksums_files
@@ -18,7 +18,7 @@ _MISSING: Final = frozenset({403, 404, 410})
 """What servers answer where there is no such file; object stores say 403 to whoever may not list them."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SideFile:
     """One file beside another one."""
 

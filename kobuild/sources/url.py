@@ -11,11 +11,11 @@ import html
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from kobuild.errors import ResolveError
+from kobuild.frozen import frozen
 from kobuild.oci.platforms import Platform
 from kobuild.settings.model import ToolSettings
 from kobuild.sources.checksums import MAX_CHECKSUMS_BYTES, find_sum
@@ -33,7 +33,7 @@ _DATES: Final = ("published_at", "released_at", "release_date", "date", "created
 _PAGES: Final = ("html_url", "web_url")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Chosen:
     """One version, with what the listing says of it."""
 

@@ -18,13 +18,13 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from kobuild.errors import NoMatchingVersion, ResolveError
+from kobuild.frozen import frozen
 
 _GENERAL: Final = frozenset({"", "release", "releases", "rel", "version", "ver", "stable", "tag", "tags"})
 _SEPARATORS: Final = "-_@./ "
@@ -34,7 +34,7 @@ _MAX_TAG_LENGTH: Final = 256
 _LISTED: Final = 8
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tag:
     """One upstream tag that names a version."""
 
@@ -114,7 +114,7 @@ def _nearest(found: dict[str, list[Tag]], names: Sequence[str]) -> list[Tag]:
     return found[max(found, key=likeness)] if found else []
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pin:
     """What the settings ask for: the newest stable version, a range, or one exact version."""
 

@@ -18,13 +18,13 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import platformdirs
 
 from kobuild.errors import IntegrityError, LostEntry
+from kobuild.frozen import frozen
 from kobuild.oci.digest import Digest
 from kobuild.streams import (
     CHUNK_BYTES,
@@ -52,7 +52,7 @@ def default_cache_dir() -> Path:
     return Path(named).expanduser().absolute() if named else platformdirs.user_cache_path("kobuild")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cache:
     """One cache folder; made when first written to."""
 

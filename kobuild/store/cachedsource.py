@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from kobuild.frozen import frozen
 from kobuild.image.blobs import BlobSource, RangedSource
 from kobuild.oci.descriptor import Descriptor
 from kobuild.oci.digest import Digest
@@ -17,7 +17,7 @@ from kobuild.store.cache import Cache
 from kobuild.streams import Readable, ReadRange, disk_errors
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CachedSource:
     """A BlobSource in front of another one."""
 
@@ -66,7 +66,7 @@ class CachedSource:
                     self.cache.note_base_blob(self.descriptor.digest)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CacheSource:
     """A BlobSource that is the cache alone: a layer that was made here."""
 

@@ -6,12 +6,12 @@ import contextlib
 import tarfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
 from kobuild.errors import LayoutError, LayoutMissing
+from kobuild.frozen import frozen
 from kobuild.oci.descriptor import Descriptor
 from kobuild.oci.reference import Repository
 from kobuild.streams import Readable, VerifyingReader
@@ -30,7 +30,7 @@ class Files(Protocol):
         """Open a file; raises LayoutError where it is missing or cannot be read."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FolderFiles:
     """Files of a folder."""
 
@@ -137,7 +137,7 @@ def _normalize(name: str) -> str:
     return "/".join(parts)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MemberSource:
     """A blob that is one of `files`, fitting BlobSource."""
 

@@ -10,12 +10,12 @@ import contextlib
 import json
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Final
 
 from kobuild.errors import KobuildError, LostEntry, MalformedDocument
+from kobuild.frozen import frozen
 from kobuild.oci.digest import Digest
 from kobuild.store.cache import BASE_BLOBS, LOCK, TEMPORARY, Cache, is_at, try_lock
 from kobuild.streams import CHUNK_BYTES, disk_errors
@@ -38,7 +38,7 @@ class Kind(str, Enum):
     RECORD = "records"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CacheFile:
     """One file."""
 
@@ -54,7 +54,7 @@ class CacheFile:
     """Whether a run that has ended left it behind, and nobody will go on with it."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pruned:
     """What pruning did, or would do."""
 

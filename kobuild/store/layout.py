@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from kobuild.errors import LayoutError, LayoutMissing, MalformedDocument, SizeMismatch
+from kobuild.frozen import frozen
 from kobuild.image.blobs import BlobSource, BytesSource
 from kobuild.oci import jsonio, mediatypes
 from kobuild.oci.annotations import REF_NAME
@@ -36,7 +36,7 @@ def blob_name(digest: Digest) -> str:
     return f"blobs/{digest.algorithm}/{digest.hex}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Layout:
     """A layout as an ImageStore: one image or index of it, chosen by name or digest."""
 

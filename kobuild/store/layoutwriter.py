@@ -13,11 +13,11 @@ import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from kobuild.errors import IntegrityError, KobuildError, LayoutError, MalformedDocument
+from kobuild.frozen import frozen
 from kobuild.image.blobs import Blob, BytesSource
 from kobuild.image.image import ImageSet
 from kobuild.oci import jsonio, mediatypes
@@ -36,7 +36,7 @@ _JOBS: Final = 4
 _BLOB_FILE: Final = re.compile(r"[0-9a-f]{64,128}|\.[0-9a-f]{64,80}\..*\.tmp")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LayoutContents:
     """Everything that a layout of one image set holds."""
 
@@ -48,7 +48,7 @@ class LayoutContents:
     """Small documents first, then layers in the manifests' order."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WriteResult:
     """What writing did."""
 

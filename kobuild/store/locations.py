@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from kobuild.errors import UsageError
+from kobuild.frozen import frozen
 from kobuild.image.image import ImageSet
 from kobuild.image.store import ImageStore
 from kobuild.oci.digest import Digest
@@ -32,7 +32,7 @@ _NAMED: Final = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Location:
     """A place on this machine that holds images, or will."""
 

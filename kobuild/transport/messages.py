@@ -6,13 +6,14 @@ import contextlib
 import http.client
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import TracebackType
 from typing import Any, Final, final
 
 import urllib3
 
 from kobuild.errors import FetchError
+from kobuild.frozen import frozen
 from kobuild.streams import Readable, read_bounded
 from kobuild.transport.addresses import redact
 from kobuild.transport.failures import READ_SECONDS, describe, root_cause
@@ -21,7 +22,7 @@ _DRAIN_BYTES: Final = 64 * 1024
 """An unread rest up to this is read to the end, so that its connection can be used again."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Body:
     """A request body that can be opened again for each attempt."""
 
@@ -30,7 +31,7 @@ class Body:
     """In bytes; the opened reader must give exactly this many."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Request:
     """One request."""
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 import time
-from dataclasses import dataclass
 from datetime import timezone
 from email.utils import parsedate_to_datetime
 from typing import Final, Protocol
+
+from kobuild.frozen import frozen
 
 RETRYABLE_STATUSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 """What a server says when the same request may well succeed later (RFC 9110, RFC 6585)."""
@@ -35,7 +36,7 @@ class SystemClock:
         time.sleep(seconds)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Backoff:
     """How long to wait, in seconds: doubling from `first` to `longest`, each shortened at random by up to a half."""
 

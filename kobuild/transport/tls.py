@@ -13,13 +13,13 @@ import os
 import ssl
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import truststore
 
 from kobuild.errors import UsageError
+from kobuild.frozen import frozen
 
 BUNDLE_VARIABLES: Final = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 """Each names a file or folder of authorities that stands in for the system's store; the first that is set counts."""
@@ -27,7 +27,7 @@ EXTRA_VARIABLES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 """OpenSSL's own names: where the system's store is."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HostTls:
     """What one host needs beside the system's store."""
 

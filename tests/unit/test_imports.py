@@ -15,9 +15,10 @@ PACKAGE: Final = Path(__file__).parents[2] / "kobuild"
 
 STANDS_ON: Final[Mapping[str, tuple[str, ...]]] = {
     "": ("_version", "errors"),
+    "frozen": (),
     "noxsessions": ("github",),
     "_version": (),
-    "errors": (),
+    "errors": ("frozen",),
     "progress": (),
     "resources": (),
     "oci": ("errors",),
