@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -123,13 +124,29 @@ class LocalSigstore:
             "timestampAuthorities": [authority(f"{self.server.url}/timestamp", stamp)],
         }
 
+    def write_trusted_root(self, path: Path) -> Path:
+        """Write what is trusted."""
+        path.write_text(json.dumps(self.trusted_root))
+        return path
+
     def trust_config(self, path: Path) -> Path:
         """Write a whole client's configuration: the trusted root, and where the services are."""
+        kind = "application/vnd.dev.sigstore.clienttrustconfig.v0.1+json"
+        value = {"mediaType": kind, "trustedRoot": self.trusted_root, "signingConfig": self._signing}
+        path.write_text(json.dumps(value))
+        return path
 
+    def signing_config(self, path: Path) -> Path:
+        """Write where the services are, alone."""
+        path.write_text(json.dumps(self._signing))
+        return path
+
+    @property
+    def _signing(self) -> dict[str, Any]:
         def service(place: str) -> dict[str, Any]:
             return {"url": self.server.url + place, "majorApiVersion": 1, "validFor": SINCE, "operator": "test"}
 
-        signing = {
+        return {
             "mediaType": "application/vnd.dev.sigstore.signingconfig.v0.2+json",
             "caUrls": [service("")],
             "oidcUrls": [service("/auth")],
@@ -138,9 +155,6 @@ class LocalSigstore:
             "rekorTlogConfig": {"selector": "ANY"},
             "tsaConfig": {"selector": "ANY"},
         }
-        kind = "application/vnd.dev.sigstore.clienttrustconfig.v0.1+json"
-        path.write_text(json.dumps({"mediaType": kind, "trustedRoot": self.trusted_root, "signingConfig": signing}))
-        return path
 
     def _respond(self, seen: Seen) -> Reply:
         services: dict[str, Callable[[Seen], Reply]] = {
@@ -155,15 +169,15 @@ class LocalSigstore:
 
     def _issue(self, seen: Seen) -> Reply:
         """A certificate for ten minutes, with the proof that it is in the certificates' log."""
-        request = x509.load_pem_x509_csr(base64.b64decode(json.loads(seen.body)["certificateSigningRequest"]))
+        key = requested_key(json.loads(seen.body))
         token = seen.headers["authorization"].removeprefix("Bearer ")
         claims = jwt.decode(token, options={"verify_signature": False})
-        builder = certificate_for(cast("ec.EllipticCurvePublicKey", request.public_key()), claims, self._ca)
+        builder = certificate_for(key, claims, self._ca)
         unlogged = builder.sign(self._ca_key, hashes.SHA256())
         proof = x509.UnrecognizedExtension(_SCT_LIST, self._promise(unlogged.tbs_certificate_bytes))
         certificate = builder.add_extension(proof, critical=False).sign(self._ca_key, hashes.SHA256())
         chain = [item.public_bytes(serialization.Encoding.PEM).decode() for item in (certificate, self._ca)]
-        return as_json({"signedCertificateEmbeddedSct": {"chain": {"certificates": chain}}})
+        return as_json({"signedCertificateEmbeddedSct": {"chain": {"certificates": chain}}}, 200)
 
     def _promise(self, certificate: bytes) -> bytes:
         """The list with one signed certificate timestamp: RFC 6962, 3.2 and 3.3."""
@@ -178,31 +192,16 @@ class LocalSigstore:
         return (b"\x04" + bytes([len(listed)]) if len(listed) < 128 else b"\x04\x81" + bytes([len(listed)])) + listed
 
     def _enter(self, seen: Seen) -> Reply:
-        """Put a signed statement into the log, and prove that it is there."""
-        proposed = json.loads(seen.body)["spec"]["proposedContent"]
-        envelope = json.loads(proposed["envelope"])
-        body = {
-            "apiVersion": "0.0.1",
-            "kind": "dsse",
-            "spec": {
-                "envelopeHash": hash_of(proposed["envelope"].encode()),
-                "payloadHash": hash_of(base64.b64decode(envelope["payload"])),
-                "signatures": [{"signature": envelope["signatures"][0]["sig"], "verifier": proposed["verifiers"][0]}],
-            },
-        }
-        canonical = compact(body)
+        """Put a signature into the log, and prove that it is there."""
+        canonical = compact(entered(json.loads(seen.body)))
         self._leaves.append(canonical)
         index, stamp, log_id = len(self._leaves) - 1, int(time.time()), self.rekor.log_id.hex()
         entry = {"body": b64(canonical), "integratedTime": stamp, "logID": log_id, "logIndex": index}
         promise = b64(self.rekor.sign(compact(entry)))
-        return as_json(
-            {
-                "1" * 64: {
-                    **entry,
-                    "verification": {"signedEntryTimestamp": promise, "inclusionProof": self._prove(index)},
-                }
-            }
-        )
+        verification = {"signedEntryTimestamp": promise, "inclusionProof": self._prove(index)}
+        name = hashlib.sha256(b"\0" + canonical).hexdigest()
+        reply = as_json({name: {**entry, "verification": verification}})
+        return replace(reply, headers={**reply.headers, "ETag": name, "Location": f"{seen.path}/{name}"})
 
     def _prove(self, index: int) -> dict[str, Any]:
         root = tree_hash(self._leaves)
@@ -245,6 +244,29 @@ def make_root(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
+
+
+def requested_key(asked: Mapping[str, Any]) -> ec.EllipticCurvePublicKey:
+    """The key to certify: in a signing request, as sigstore-python sends it, or bare, as cosign does."""
+    if "certificateSigningRequest" in asked:
+        request = x509.load_pem_x509_csr(base64.b64decode(asked["certificateSigningRequest"]))
+        return cast("ec.EllipticCurvePublicKey", request.public_key())
+    key = serialization.load_pem_public_key(asked["publicKeyRequest"]["publicKey"]["content"].encode())
+    return cast("ec.EllipticCurvePublicKey", key)
+
+
+def entered(proposed: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the log keeps of a proposed entry: a file's signature as it is, and of a statement only sums."""
+    if proposed["kind"] == "hashedrekord":
+        return proposed
+    content = proposed["spec"]["proposedContent"]
+    envelope = json.loads(content["envelope"])
+    spec = {
+        "envelopeHash": hash_of(content["envelope"].encode()),
+        "payloadHash": hash_of(base64.b64decode(envelope["payload"])),
+        "signatures": [{"signature": envelope["signatures"][0]["sig"], "verifier": content["verifiers"][0]}],
+    }
+    return {"apiVersion": "0.0.1", "kind": "dsse", "spec": spec}
 
 
 def certificate_for(

@@ -101,6 +101,32 @@ def test_docker_registry_keeps_the_list_under_a_tag(
     assert json.loads(raw)["manifests"] == [sbom.descriptor.to_json()]
 
 
+def test_a_list_that_leaves_the_type_to_the_artifact(client: RegistryClient, images: ImageSet) -> None:
+    """go-containerregistry lists what it attaches so; here without a type at all, and what is gone, too."""
+    with run_fake() as fake:
+        made = [artifact(images.descriptor, kind, kind.encode()) for kind in (SBOM, SIGNATURE)]
+        plain = [Descriptor(item.descriptor.media_type, item.descriptor.digest, item.descriptor.size) for item in made]
+        listed = [replace(plain[0], artifact_type=mediatypes.OCI_EMPTY), plain[1], random_image(9).descriptor]
+        theirs = Index.build(media_type=mediatypes.OCI_INDEX, manifests=tuple(listed))
+        fake.add_manifest("a", fallback_tag(images.descriptor.digest), theirs.raw, mediatypes.OCI_INDEX)
+        for item in made:
+            fake.add_manifest("a", str(item.descriptor.digest), item.manifest.raw, mediatypes.OCI_MANIFEST)
+        referrers = client.referrers(place(fake, "a"))
+        assert referrers.find(images.descriptor.digest) == tuple(item.descriptor for item in made)
+        assert referrers.find(images.descriptor.digest, SBOM) == (made[0].descriptor,)
+        assert referrers.find(images.descriptor.digest, "application/vnd.oci.empty.v1+json") == ()
+
+
+def test_what_is_listed_and_cannot_be_read_is_listed(client: RegistryClient, images: ImageSet) -> None:
+    with run_fake() as fake:
+        broken = b'{"schemaVersion": 2}'
+        listed = Descriptor(mediatypes.OCI_MANIFEST, Digest.of(broken), len(broken))
+        theirs = Index.build(media_type=mediatypes.OCI_INDEX, manifests=(listed,))
+        fake.add_manifest("a", fallback_tag(images.descriptor.digest), theirs.raw, mediatypes.OCI_INDEX)
+        fake.add_manifest("a", str(listed.digest), broken, mediatypes.OCI_MANIFEST)
+        assert client.referrers(place(fake, "a")).find(images.descriptor.digest) == (listed,)
+
+
 def test_what_is_written_fits_the_schema(images: ImageSet) -> None:
     made = artifact(images.descriptor)
     check_schema(made.manifest.raw, "image-manifest-schema.json")

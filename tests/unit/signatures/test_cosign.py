@@ -7,7 +7,7 @@ import json
 
 import pytest
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa, x448
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, x448
 
 from kobuild.errors import SignatureError
 from kobuild.signatures.cosign import (
@@ -45,6 +45,21 @@ def test_other_kinds_of_keys() -> None:
     check(base64.b64encode(old.sign(CONTENT, padding.PKCS1v15(), hashes.SHA256())), key=CosignSigner(old).pem)
     with pytest.raises(SignatureError, match="of a kind that cosign does not sign with"):
         check(b"AAAA", key=CosignSigner(x448.X448PrivateKey.generate()).pem)
+
+
+@pytest.mark.parametrize(
+    ("curve", "own"), [(ec.SECP384R1(), hashes.SHA384()), (ec.SECP521R1(), hashes.SHA512())], ids=["P-384", "P-521"]
+)
+def test_a_larger_curve_signs_sha256_or_its_own_sum(curve: ec.EllipticCurve, own: hashes.HashAlgorithm) -> None:
+    private = ec.generate_private_key(curve)
+    key = CosignSigner(private).pem
+    for algorithm in (hashes.SHA256(), own):  # cosign 2 and cosign 3
+        signature = base64.b64encode(private.sign(CONTENT, ec.ECDSA(algorithm)))
+        check(signature, key=key)
+        with pytest.raises(SignatureError, match="no signature of SUMS"):
+            check(signature, b"other", key)
+    with pytest.raises(SignatureError, match="no signature of SUMS"):
+        check(base64.b64encode(private.sign(CONTENT, ec.ECDSA(hashes.SHA224()))), key=key)
 
 
 @pytest.mark.parametrize(

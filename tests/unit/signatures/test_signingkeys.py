@@ -6,13 +6,14 @@ import base64
 import json
 
 import pytest
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kobuild.errors import SignatureError
-from kobuild.signatures.dsse import BUNDLE_TYPE, key_hint, parse_statement
+from kobuild.signatures.dsse import BUNDLE_TYPE, PAYLOAD_TYPE, key_hint, make_bundle, parse_statement, signed_bytes
 from kobuild.signatures.signingkeys import load_signing_key, verify_statement_with_key
 from tests.support.signingkeys import as_cosign, as_pem, make_key, public_der
 
@@ -127,6 +128,15 @@ def test_what_a_bundle_says_of_itself_is_fit_for_a_terminal() -> None:
     bundle["mediaType"] = "\x1b[2J"
     with pytest.raises(SignatureError, match=r"not a bundle of Sigstore: \?\[2J"):
         parse_statement(json.dumps(bundle).encode(), "b")
+
+
+def test_a_statement_signed_as_cosign_does_with_a_key_on_a_larger_curve() -> None:
+    private = ec.generate_private_key(ec.SECP384R1())
+    signature = private.sign(signed_bytes(PAYLOAD_TYPE, PAYLOAD), ec.ECDSA(hashes.SHA384()))
+    statement = parse_statement(make_bundle(PAYLOAD, signature, public_der(private)), "b")
+    verify_statement_with_key(statement, public_der(private))
+    with pytest.raises(SignatureError, match="not by this key"):
+        verify_statement_with_key(statement, public_der(ec.generate_private_key(ec.SECP384R1())))
 
 
 def test_another_key_and_what_is_no_key() -> None:
