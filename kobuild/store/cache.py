@@ -21,8 +21,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-import platformdirs
-
 from kobuild.errors import IntegrityError, LostEntry
 from kobuild.frozen import frozen
 from kobuild.oci.digest import Digest
@@ -49,7 +47,11 @@ CACHE_DIR_VARIABLE: Final = "KOBUILD_CACHE_DIR"
 def default_cache_dir() -> Path:
     """`KOBUILD_CACHE_DIR`, else the platform's folder for caches."""
     named = os.environ.get(CACHE_DIR_VARIABLE)
-    return Path(named).expanduser().absolute() if named else platformdirs.user_cache_path("kobuild")
+    if named:
+        return Path(named).expanduser().absolute()
+    import platformdirs  # noqa: PLC0415 - a twentieth of the start, and only for this
+
+    return platformdirs.user_cache_path("kobuild")
 
 
 @frozen

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import tarfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, Final, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
 from kobuild.errors import LayoutError, LayoutMissing
 from kobuild.frozen import frozen
 from kobuild.oci.descriptor import Descriptor
 from kobuild.oci.reference import Repository
 from kobuild.streams import Readable, VerifyingReader
+
+if TYPE_CHECKING:
+    import tarfile
 
 MAX_MEMBERS: Final = 100_000
 """More files than this are no image; a bound on what a hostile archive's table of contents may cost."""
@@ -94,6 +96,8 @@ class TarFiles:
 
     @cached_property
     def _members(self) -> dict[str, tarfile.TarInfo]:
+        import tarfile  # noqa: PLC0415 - most layouts are folders
+
         members: dict[str, tarfile.TarInfo] = {}
         try:
             with tarfile.open(self.path, "r:") as archive:
