@@ -9,16 +9,8 @@ import pytest
 
 MAKING = ("kobuild.decompress", "kobuild.layers.engine", "kobuild.layers.tarreader", "kobuild.layers.toc", "isal")
 WRITING = ("kobuild.store.dockerarchive", "kobuild.store.ociarchive", "kobuild.store.layoutwriter")
-ELSEWHERE = (
-    "kobuild.layercache",
-    "kobuild.fleet",
-    "kobuild.explain",
-    "kobuild.signatures.keyless",
-    "rich",
-    "nox",
-    "tarfile",
-    "platformdirs",
-)
+ELSEWHERE = ("kobuild.layercache", "kobuild.fleet", "kobuild.explain", "kobuild.signatures.keyless", "rich", "nox")
+LIBRARIES = ("tarfile", "platformdirs")
 
 
 @pytest.mark.parametrize("command", ["push", "build", "matrix"])
