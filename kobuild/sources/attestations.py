@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from kobuild.errors import SignatureError
@@ -16,37 +16,39 @@ from kobuild.transport import Request, redact
 MAX_BUNDLE_BYTES: Final = 4 * 1024 * 1024
 
 
-def find_provenance(repository: str, sha256: str, context: SourceContext) -> list[bytes]:
+def find_provenance(repository: str, sha256: str, context: SourceContext) -> Iterator[bytes]:
     """The bundles in which the repository attests the build of the file of that sum; nothing of them is verified.
 
-    Raises RateLimited or FetchError, and SignatureError for an answer that holds no bundle.
+    Each is fetched when it is asked for. Raises RateLimited or FetchError, and SignatureError for an answer that holds
+    no bundle.
     """
-    entries = GithubApi(context).find_attestations(repository, sha256)
-    bundles = [_bundle(entry, context, f"attestation of sha256:{sha256} by github:{repository}") for entry in entries]
-    # Other statements, such as those on a release's own making, are signed by authorities that few trust. What claims
-    # no type at all is broken, and not for us to pass over.
-    kinds = (predicate_of(bundle) or PROVENANCE for bundle in bundles)
-    pairs = zip(bundles, kinds, strict=True)
-    return [json.dumps(bundle).encode() for bundle, kind in pairs if kind.startswith(PROVENANCE)]
+    for entry in GithubApi(context).find_attestations(repository, sha256):
+        bundle = _bundle(entry, context, f"attestation of sha256:{sha256} by github:{repository}")
+        # Other statements, such as those on a release's own making, are signed by authorities that few trust. What
+        # claims no type at all is broken, and not for us to pass over.
+        if (predicate_of(bundle) or PROVENANCE).startswith(PROVENANCE):
+            yield json.dumps(bundle).encode()
 
 
-def verify_any(bundles: list[bytes], trust: Trust, sha256: str, signer: Signer, place: str) -> str:
-    """The identity that signed one of the bundles, which there are; raises SignatureError where none can be trusted."""
-    results = [_verify(bundle, trust, sha256, signer, place) for bundle in bundles]
-    identity = next((result for result in results if isinstance(result, str)), None)
-    if identity is not None:
-        return identity
-    failure = next(result for result in results if isinstance(result, SignatureError))
-    if len(results) > 1:
-        failure.message += f" (and {len(results) - 1} more)"
-    raise failure
+def verify_any(
+    bundles: Iterable[bytes], trust: Callable[[], Trust], sha256: str, signer: Signer, place: str
+) -> str | None:
+    """The identity that signed the first of the bundles that can be trusted; None where there is no bundle.
 
-
-def _verify(bundle: bytes, trust: Trust, sha256: str, signer: Signer, place: str) -> str | SignatureError:
-    try:
-        return verify_statement(trust, bundle, sha256, signer, place)
-    except SignatureError as error:
-        return error
+    Raises SignatureError where there are some and none can be trusted.
+    """
+    failures = []
+    for bundle in bundles:
+        trusted = trust()
+        try:
+            return verify_statement(trusted, bundle, sha256, signer, place)
+        except SignatureError as error:
+            failures.append(error)
+    if not failures:
+        return None
+    if len(failures) > 1:
+        failures[0].message += f" (and {len(failures) - 1} more)"
+    raise failures[0]
 
 
 def _bundle(entry: Mapping[str, Any], context: SourceContext, what: str) -> Mapping[str, Any]:

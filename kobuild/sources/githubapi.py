@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -21,8 +21,10 @@ RECORD_KIND: Final = "github"
 """The cache's records of answers by address, with their ETags: an unchanged answer costs no rate limit."""
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 _PER_PAGE: Final = 100
-_MAX_ATTESTATIONS: Final = 30
+_ATTESTATIONS_PER_PAGE: Final = 30
+_MAX_ATTESTATION_PAGES: Final = 10
 _MAX_ATTESTATIONS_BYTES: Final = 16 * 1024 * 1024
+"""Of one page."""
 _NEXT: Final = re.compile(r'<([^>]+)>;\s*rel="next"')
 _SECONDS: Final = re.compile(r"[0-9]{1,11}\Z")
 _DIGEST: Final = re.compile(r"sha256:([0-9a-f]{64})\Z")
@@ -85,20 +87,33 @@ class GithubApi:
         assert answer is not None, "a missing page raises"  # noqa: S101
         return Page(_releases(answer["body"], url), answer["next"])
 
-    def find_attestations(self, repository: str, sha256: str) -> tuple[Mapping[str, Any], ...]:
+    def find_attestations(self, repository: str, sha256: str) -> Iterator[Mapping[str, Any]]:
         """What the repository attests of a file's build, as the API has it; nothing of it is verified.
 
-        https://docs.github.com/en/rest/repos/attestations. Raises RateLimited or FetchError.
+        https://docs.github.com/en/rest/repos/attestations. Each page is asked for when it is needed. Raises RateLimited
+        or FetchError, also where there are more than 300.
         """
-        query = f"per_page={_MAX_ATTESTATIONS}&predicate_type=provenance"
-        url = f"{self._base}/repos/{_quote_repository(repository)}/attestations/sha256:{sha256}?{query}"
+        query = f"per_page={_ATTESTATIONS_PER_PAGE}&predicate_type=provenance"
+        url: str | None = f"{self._base}/repos/{_quote_repository(repository)}/attestations/sha256:{sha256}?{query}"
+        for _ in range(_MAX_ATTESTATION_PAGES):
+            if url is None:
+                return
+            page, url = self._attestations_page(url, repository)
+            yield from page
+        if url is not None:
+            raise FetchError(f"GET {redact(url)}: more than {_MAX_ATTESTATION_PAGES} pages of attestations of one file")
+
+    def _attestations_page(self, url: str, repository: str) -> tuple[tuple[Mapping[str, Any], ...], str | None]:
+        """One page, and the address of the next."""
         self._context.require_network(url)
         with self._send(Request("GET", url, self._headers(), compressed=True)) as response:
             if response.status == 404:  # also where the server knows of no attestations
-                return ()
+                return (), None
             self._check(response, repository)
+            following = self._next(response)
             value = _parse(response.read_all(_MAX_ATTESTATIONS_BYTES), url)
-        return get_objects(value if isinstance(value, dict) else {}, "attestations", f"GET {redact(url)}")
+        what = f"GET {redact(url)}"
+        return get_objects(value if isinstance(value, dict) else {}, "attestations", what), following
 
     def find_license(self, repository: str) -> str:
         """GitHub's reading of the repository's licence, an SPDX identifier or NOASSERTION; empty where it has none."""

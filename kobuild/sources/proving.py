@@ -290,9 +290,9 @@ class _Job:
         place = f"attestation of {self._artifact.filename} by github:{repository}"
         self._looked_for.append(f"GitHub's {place}")
         bundles = find_provenance(repository, self._sha256, self._context)
-        if not bundles:
+        identity = verify_any(bundles, self._trust, self._sha256, self._attester(), place)
+        if identity is None:
             return False
-        identity = verify_any(bundles, self._trust(), self._sha256, self._attester(), place)
         self.proofs.add(f"github-attestation:{identity}")
         return True
 

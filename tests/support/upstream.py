@@ -436,7 +436,7 @@ class Upstream:
         missing = Answer(b'{"message":"Not Found","status":"404"}', status=404)
         if len(action) == 2 and action[0] == "attestations":
             listed = self._attestations.get((f"{owner}/{name}", action[1].removeprefix("sha256:")))
-            return Answer(json.dumps({"attestations": listed}).encode()) if listed else missing
+            return self._attestations_page(f"{owner}/{name}", action[1], listed, query) if listed else missing
         if releases is not None and not action:
             spdx_id = self.licenses.get(f"{owner}/{name}")
             about = {"key": "other", "spdx_id": spdx_id} if spdx_id else None
@@ -448,6 +448,17 @@ class Upstream:
             found = next((item for item in releases if item["tag_name"] == tag and not item["draft"]), None)
             return Answer(json.dumps(found).encode()) if found else missing
         return self._page(f"{owner}/{name}", releases, query)
+
+    def _attestations_page(
+        self, repository: str, subject: str, listed: list[dict[str, Any]], query: Mapping[str, list[str]]
+    ) -> Answer:
+        """What comes after the cursor, which is opaque to clients, and where the rest is."""
+        start = int(query.get("after", ["0"])[0].removeprefix("opaque="))
+        end = start + min(int(query.get("per_page", ["30"])[0]), self.page_size)
+        place = f"{self.github_api_url}/repos/{repository}/attestations/{subject}?per_page={query['per_page'][0]}"
+        following = f'<{place}&after=opaque%3D{end}>; rel="next"'
+        headers = {"Link": following} if end < len(listed) else {}
+        return Answer(json.dumps({"attestations": listed[start:end]}).encode(), headers=headers)
 
     def _page(self, repository: str, releases: list[dict[str, Any]], query: Mapping[str, list[str]]) -> Answer:
         size = min(int(query.get("per_page", ["30"])[0]), self.page_size)

@@ -211,6 +211,32 @@ def test_githubs_attestations(upstream: Upstream, trusting: SourceContext, sigst
     )
 
 
+def test_all_pages_of_attestations_are_read_until_one_is_good(
+    upstream: Upstream, trusting: SourceContext, sigstore: Sigstore
+) -> None:
+    publish(upstream, {})
+    upstream.page_size = 2
+    foreign = Sigstore().attest(SHA256, OWN).bundle()
+    for bundle in (foreign, foreign, foreign, foreign, sigstore.attest(SHA256, OWN).bundle(), foreign, foreign):
+        upstream.add_attestation(REPOSITORY, SHA256, {"bundle": bundle})
+    environ = {**trusting.environ, "KOBUILD_GITHUB_TOKEN": "a-token"}
+    assert prove(SIGNED, dataclasses.replace(trusting, environ=environ)) == (f"github-attestation:{OWN.identity}",)
+    asked = upstream.logged("/attestations/")
+    assert [request.path.partition("&after=")[2] for request in asked] == ["", "opaque%3D2", "opaque%3D4"]
+    assert {request.headers.get("authorization") for request in asked} == {"Bearer a-token"}
+
+
+def test_pages_of_attestations_have_an_end(upstream: Upstream, trusting: SourceContext, sigstore: Sigstore) -> None:
+    publish(upstream, {})
+    upstream.page_size = 1
+    other = sigstore.attest(SHA256, OWN, predicate="https://spdx.dev/Document/v2.3").bundle()
+    for _ in range(11):
+        upstream.add_attestation(REPOSITORY, SHA256, {"bundle": other})
+    with pytest.raises(FetchError, match="more than 10 pages of attestations of one file"):
+        prove(SIGNED, trusting)
+    assert upstream.count("/attestations/") == 10
+
+
 @pytest.mark.parametrize(
     "entry", [{}, {"bundle": None}, {"bundle": {}}, {"bundle": {"dsseEnvelope": {"payload": "e30="}}}]
 )
