@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import subprocess
@@ -21,6 +22,20 @@ def run(*command: str, cwd: Path | None = None) -> str:
     return done.stdout
 
 
+@functools.cache
+def storage_driver() -> tuple[str, ...]:
+    """Options that choose how layers are kept: overlay where kernel and file system allow it.
+
+    The other driver, vfs, runs everywhere, and copies all that lies below for every layer and container.
+    """
+    # Without the option a mount of the storage on itself would stay behind.
+    overlay = ("--storage-driver=overlay", "--storage-opt=overlay.skip_mount_home=true")
+    with tempfile.TemporaryDirectory(prefix="kb-") as folder:
+        command = ["buildah", f"--root={folder}/root", f"--runroot={folder}/run", *overlay, "images"]
+        works = subprocess.run(command, capture_output=True, check=False).returncode == 0
+    return overlay if works else ("--storage-driver=vfs",)
+
+
 @dataclass(frozen=True)
 class Engines:
     """skopeo, umoci, buildah and podman around one folder."""
@@ -32,7 +47,7 @@ class Engines:
     def _storage(self) -> list[str]:
         # podman wants a short path for what it keeps while it runs.
         run_root = Path(tempfile.gettempdir()) / f"kb-{hashlib.sha256(str(self.folder).encode()).hexdigest()[:12]}"
-        return ["--root", str(self.folder / "storage"), "--runroot", str(run_root), "--storage-driver", "vfs"]
+        return ["--root", str(self.folder / "storage"), "--runroot", str(run_root), *storage_driver()]
 
     def _login(self, option: str = "--creds") -> list[str]:
         return [option, self.credentials] if self.credentials else []

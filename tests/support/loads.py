@@ -1,6 +1,6 @@
 """Large real inputs: a Go toolchain as go.dev packs it, a ko-shaped release, a Debian base image.
 
-They are made from what pip and debootstrap bring, once a test run; with KOBUILD_TEST_LOADS naming a folder they are
+They are made from what pip and mmdebstrap bring, once a test run; with KOBUILD_TEST_LOADS naming a folder they are
 kept between runs.
 """
 
@@ -28,6 +28,10 @@ from tests.support.programs import require_program
 
 GO_VERSION = "1.27.3"
 KO_VERSION = "0.18.0"
+DEBIAN_PACKAGES = (
+    *("base-files", "base-passwd", "coreutils", "dash", "debianutils", "diffutils"),
+    *("dpkg", "grep", "libc-bin", "sed", "usr-is-merged"),
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class Loads:
         return self._made(f"ko_{KO_VERSION}_Linux_x86_64.tar.gz", lambda path: _pack_ko(wheel, path))
 
     def debian_layout(self) -> Path:
-        """A real Debian base image as an OCI layout with the tag `bookworm`, made by debootstrap."""
+        """A real Debian base image as an OCI layout with the tag `bookworm`, made by mmdebstrap."""
         return self._made("debian", _make_debian)
 
     def _made(self, name: str, make: Callable[[Path], None]) -> Path:
@@ -112,15 +116,16 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes, mode: int) -> None:
 
 
 def _make_debian(path: Path) -> None:
-    tree = path.with_suffix(".tree")
-    _run(require_program("debootstrap"), "--variant=minbase", "bookworm", str(tree))
+    """dpkg and what it needs, installed and configured: enough of Debian for what tests look at, in a fifth of the time."""
     tarball = path.with_suffix(".tar")
-    _run("tar", "-C", str(tree), "--numeric-owner", "--exclude=./dev/*", "-cf", str(tarball), ".")
+    merged = "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr"
+    packages = f"--include={','.join(DEBIAN_PACKAGES)}"
+    options = ("--variant=custom", merged, packages, "--dpkgopt=force-unsafe-io", "--skip=output/dev")
+    _run(require_program("mmdebstrap"), "--quiet", *options, "bookworm", str(tarball))
     require_program("umoci")
     _run("umoci", "init", "--layout", str(path))
     _run("umoci", "new", "--image", f"{path}:bookworm")
     _insert_layer(path, tarball)
-    shutil.rmtree(tree)
     tarball.unlink()
 
 
