@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import subprocess
 from contextlib import closing
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import pytest
 from kobuild.signatures.dsse import BUNDLE_TYPE
 from tests.support.cosign import PASSWORD, Cosign
 from tests.support.localsigstore import WORKFLOW, LocalSigstore
-from tests.support.programs import optional_program
 from tests.support.pushedproject import PushedProject, parse
 from tests.support.signingkeys import as_pem, make_key, public_pem, write_key
 
@@ -102,21 +100,6 @@ def test_cosign_verifies_what_a_job_signed(
     assert f'expected SAN value "{STRANGER}"' in refused.stderr
     with closing(LocalSigstore(tmp_path_factory.mktemp("other"))) as other:
         assert cosign.run("verify-attestation", TYPE, *cosign.from_job(other), image).returncode != 0
-
-
-def test_sigstore_go_verifies_what_a_job_signed(project: PushedProject, job: LocalSigstore, tmp_path: Path) -> None:
-    program = optional_program("sigstore-go-verification")
-    project.ok("provenance", str(project.reference), "--sign", "-o", "signed.json")
-    root = job.write_trusted_root(tmp_path / "root.json")
-
-    def verified(sha256: str, identity: str) -> bool:
-        words = ["-trustedrootJSONpath", root, "-artifact-digest", sha256, "-expectedIssuerRegex", "."]
-        command = [program, *words, "-expectedSAN", identity, project.folder / "signed.json"]
-        return subprocess.run(list(map(str, command)), capture_output=True, check=False).returncode == 0
-
-    assert verified(project.digest.hex, WORKFLOW)
-    assert not verified(project.digest.hex, STRANGER)
-    assert not verified("0" * 64, WORKFLOW)
 
 
 def test_what_cosign_attests_with_a_key_counts(project: PushedProject, cosign: Cosign, tmp_path: Path) -> None:
