@@ -69,7 +69,7 @@ class EstargzWriter(IndexedWriter):
     def add_landmark(self, *, prefetch: bool) -> None:
         """Mark the end of the prioritized members, or that there are none."""
         name = PREFETCH_LANDMARK if prefetch else NO_PREFETCH_LANDMARK
-        super().add(Member(name, REGULAR, 0o644, len(_LANDMARK_CONTENT), 0), iter((_LANDMARK_CONTENT,)))
+        super().add(Member(name, REGULAR, 0o644, len(_LANDMARK_CONTENT)), iter((_LANDMARK_CONTENT,)))
 
     def finish(self) -> None:
         """Write the index as the last member, and the footer that tells where it is."""
@@ -92,7 +92,7 @@ class EstargzWriter(IndexedWriter):
         return gzip_member(data)
 
     def _record(self, member: Member, chunks: list[Chunk], digest: str) -> None:
-        entry = describe(member, format_time(member.mtime or 0))
+        entry = describe(member, format_time(member.mtime))
         for kind, number, name in ((b"userName", member.uid, member.uname), (b"groupName", member.gid, member.gname)):
             if name and self._names.get((kind, number)) != name:
                 self._names[kind, number] = name  # readers carry a name on to later entries of the same number
@@ -160,9 +160,12 @@ def quote(name: bytes) -> bytes:
 
 
 @functools.lru_cache(maxsize=1024)
-def format_time(seconds: int) -> str:
-    """RFC 3339 in UTC; empty for zero, which means unknown, and outside the years that can be written so."""
-    if seconds == 0 or not _YEAR_1 <= seconds < _YEAR_10000:
+def format_time(seconds: int | None) -> str:
+    """RFC 3339 in UTC; empty for an unknown time, and outside the years that can be written so.
+
+    1970 is written out, though the format lets it be left out: readers then take the year 1, or the time of the pull.
+    """
+    if seconds is None or not _YEAR_1 <= seconds < _YEAR_10000:
         return ""
     days, rest = divmod(seconds, 86400)
     day = datetime.fromordinal(days + datetime(1970, 1, 1, tzinfo=timezone.utc).toordinal())

@@ -17,7 +17,7 @@ from kobuild.oci.digest import Digest
 from kobuild.oci.mediatypes import Compression
 from kobuild.streams import Readable
 
-FORMAT_VERSION: Final = 3
+FORMAT_VERSION: Final = 4
 """Part of every recipe: raised whenever the same inputs would make other bytes."""
 
 

@@ -125,7 +125,7 @@ class ZstdChunkedWriter(IndexedWriter):
 
     def _record(self, member: Member, chunks: list[Chunk], digest: str) -> None:
         records = member.records
-        entry = _describe_exactly(member, records) if records else describe(member, format_time(member.mtime or 0))
+        entry = _describe_exactly(member, records) if records else describe(member, format_time(member.mtime))
         if chunks:
             ends = (digest.encode(), chunks[0].offset, chunks[-1].end)
             entry += b',"digest":"sha256:%b","offset":%d,"endOffset":%d' % ends
@@ -184,7 +184,7 @@ class ZstdChunkedWriter(IndexedWriter):
 
 def _describe_exactly(member: Member, records: Mapping[bytes, bytes]) -> bytes:
     """The index's entry of a member whose pax records may say its times."""
-    modified = _format_exact(records[b"mtime"]) if b"mtime" in records else format_time(member.mtime or 0)
+    modified = _format_exact(records[b"mtime"]) if b"mtime" in records else format_time(member.mtime)
     entry = describe(member, modified)
     for record, word in ((b"atime", b"accesstime"), (b"ctime", b"changetime")):
         if value := records.get(record):

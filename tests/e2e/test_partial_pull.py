@@ -37,6 +37,7 @@ runroot = "{run_root}"
 
 [storage.options.pull_options]
 enable_partial_images = "true"
+insecure_allow_unpredictable_image_contents = "true"
 """
 
 

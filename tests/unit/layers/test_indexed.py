@@ -142,7 +142,8 @@ def test_the_estargz_index_describes_every_entry_in_order() -> None:
     assert by_name["r/d/link"]["linkName"] == "small"
     assert by_name["r/d/hard"]["type"] == "hardlink"
     assert by_name["r/d/hard"]["linkName"] == "r/d/small"
-    assert "modtime" not in by_name["r/zero-time"]
+    assert by_name["r/zero-time"]["modtime"] == "1970-01-01T00:00:00Z"
+    assert "modtime" not in by_name[".no.prefetch.landmark"]
     assert (by_name["r/fifo"]["type"], by_name["r/dev"]["type"], by_name["r/dev"]["devMajor"]) == ("fifo", "char", 0)
     assert by_name["r/d/"]["userName"] == "root"
     assert "userName" not in by_name["r/exact"]  # carried on from the entry before with the same number
@@ -290,7 +291,8 @@ def test_crc64_may_be_continued_anywhere() -> None:
 def test_times_in_the_index() -> None:
     assert format_time(1_566_297_043) == "2019-08-20T10:30:43Z"
     assert format_time(-1) == "1969-12-31T23:59:59Z"
-    assert format_time(0) == ""
+    assert format_time(0) == "1970-01-01T00:00:00Z"
+    assert format_time(None) == ""
     assert format_time(2**40) == ""
     assert format_time(-(2**40)) == ""
 
