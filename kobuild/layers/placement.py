@@ -54,8 +54,12 @@ class Placer:
         kept = frozenset(map(_encode, plan.base_directories))
         self._skipped = STANDARD_DIRS | kept if plan.base_has_standard_dirs else kept
         self._moved = {_encode(path): _encode(place) for path, place in plan.moved}
+        self._mode = plan.mode
+        self._most_bytes = plan.limits.total_bytes
         self._filters = bool(plan.only) or plan.strip > 0
         self._folders: dict[bytes, dict[bytes, int]] = {b"": {}}
+        self._seen: dict[bytes, tuple[bytes, dict[bytes, int]]] = {}
+        """By a folder's name in the archive, with its slash: its name in the image, and the entries there."""
         self._dropped: dict[bytes, int] = {}
         self._adopted: dict[bytes, bytes] = {}
         self.newest_mtime: int | None = None
@@ -67,6 +71,8 @@ class Placer:
     def place(self, member: Member) -> Placed | None:
         """The member under its image name (changed in place), or None where it is left out. Raises UnsafeMember."""
         original = member.name
+        if member.kind == REGULAR and self._place_sibling(member):
+            return self._finish(member, original)
         name = clean_name(original, self._place)
         rest = strip_parts(name, self._plan.strip) if self._selection.takes(name) else b""
         if not rest:
@@ -94,8 +100,39 @@ class Placer:
         if not self._register(member, output):
             self.plain = False
             return None
-        if self._plan.mode is not None and kind in (REGULAR, HARD_LINK):
-            member.mode = self._plan.mode
+        if kind == REGULAR and not (self._filters or self._moved):
+            self._remember_folder(original, output)
+        return self._finish(member, name, borrowed)
+
+    def _remember_folder(self, original: bytes, output: bytes) -> None:
+        """What is in the archive's folder of that file may go where it went."""
+        folder, _, base = output.rpartition(b"/")
+        if original.endswith(base):
+            self._seen[original[: -len(base)]] = (output[: -len(base)], self._folders[folder])
+
+    def _place_sibling(self, member: Member) -> bool:
+        """Place a file beside another that was placed: all that is to be looked at is the last part of its name.
+
+        False where that needs a closer look. Most files of an archive are placed so, in half the time.
+        """
+        name = member.name
+        start = name.rfind(b"/") + 1
+        seen = self._seen.get(name[:start])
+        base = name[start:]
+        if seen is None or not base or base.startswith(b".") or b"\0" in base:
+            return False
+        folder, siblings = seen
+        output = folder + base
+        if base in siblings or output in self._folders:
+            return False
+        siblings[base] = _FILE
+        member.name = output
+        self.plain = self.plain and output == name
+        return True
+
+    def _finish(self, member: Member, name: bytes, borrowed: bytes | None = None) -> Placed:
+        if self._mode is not None and member.kind in (REGULAR, HARD_LINK):
+            member.mode = self._mode
         self._count(member, name)
         return Placed(member, borrowed)
 
@@ -142,10 +179,9 @@ class Placer:
     def _count(self, member: Member, name: bytes) -> None:
         self.members += 1
         self._total_bytes += member.size
-        if self._total_bytes > self._plan.limits.total_bytes:
+        if self._total_bytes > self._most_bytes:
             raise LimitExceeded(
-                f"{self._place}: with member {show(name)} the layer has more than "
-                f"{self._plan.limits.total_bytes} bytes",
+                f"{self._place}: with member {show(name)} the layer has more than {self._most_bytes} bytes",
                 hint="set max-size if this archive is to be trusted",
             )
         if member.mtime is None:

@@ -7,7 +7,6 @@ where ustar cannot say it. POSIX.1-2017, pax, "ustar Interchange Format"; GNU ta
 from __future__ import annotations
 
 import functools
-import re
 import struct
 import zlib
 from typing import Final
@@ -21,12 +20,16 @@ ZERO_BLOCK: Final = bytes(BLOCK_BYTES)
 
 _USTAR: Final = b"ustar\x0000"
 _GNU: Final = b"ustar  \0"
-# Mode and owners in one field, and all from the magic to the device numbers in one: whole archives share a few of
-# these, so they are parsed and formatted once and remembered.
-_LAYOUT: Final = struct.Struct("100s24s12s12s8s1s100s88s155s12x")
+# Whole archives share a few owners, kinds and devices: those fields are parsed and formatted once and remembered.
 _OWNER_LAYOUT: Final = struct.Struct("8s8s8s")
-_TAIL_LAYOUT: Final = struct.Struct("8s32s32s8s8s")
-_PLAIN_SIZE: Final = re.compile(rb"[0-7]{11}[ \0]")
+_REST_LAYOUT: Final = struct.Struct("1s100s8s32s32s8s8s155s12x")
+"""From the kind on."""
+_NAME_END: Final = 100
+_SIZE_START: Final = 124
+_MTIME_START: Final = 136
+_SUM_START: Final = 148
+_KIND_START: Final = 156
+_ENDS_OF_NUMBERS: Final = b" \0"
 _BLANKS: Final = b" " * 8
 _MAX_OCTAL_7: Final = 8**7
 _MAX_OCTAL_11: Final = 8**11
@@ -39,23 +42,30 @@ def padding(size: int) -> int:
     return -size % BLOCK_BYTES
 
 
-def _sum_bytes(block: bytes) -> int:
-    """The sum of a block's bytes: Adler-32's low half is one more than that, for up to 256 bytes, and much faster."""
-    return (zlib.adler32(block[:256]) & 0xFFFF) + (zlib.adler32(block[256:]) & 0xFFFF) - 2
+def _sum_short(data: bytes) -> int:
+    """The sum of up to 256 bytes: Adler-32's low half is one more than that, and much faster."""
+    return (zlib.adler32(data) & 0xFFFF) - 1
 
 
 def is_header(block: bytes) -> bool:
     """Whether the block is a tar header: its checksum is right, summed unsigned or, as some old writers did, signed."""
-    checksum = block[148:156]
-    stored = checksum.split(b"\0", 1)[0].strip(b" ")
-    if len(block) != BLOCK_BYTES or not stored.isdigit() or b"8" in stored or b"9" in stored:
+    if len(block) != BLOCK_BYTES:
         return False
-    expected = int(stored, 8)
-    total = _sum_bytes(block) - sum(checksum) + sum(_BLANKS)
+    expected = _sum_with(block[148:156])
+    total = _sum_short(block[:256]) + _sum_short(block[256:])
     if total == expected:
         return True
     high = sum(1 for byte in block[:148] + block[156:] if byte >= 128)
-    return total - 256 * high == expected
+    return expected is not None and total - 256 * high == expected
+
+
+@functools.lru_cache(maxsize=4096)
+def _sum_with(checksum: bytes) -> int | None:
+    """What a block's bytes add up to where this is its right checksum field, which counts as blanks; None for none."""
+    digits = checksum.split(b"\0", 1)[0].strip(b" ")
+    if not digits.isdigit() or b"8" in digits or b"9" in digits:
+        return None
+    return int(digits, 8) + sum(checksum) - sum(_BLANKS)
 
 
 def looks_like_header(block: bytes) -> bool:
@@ -85,42 +95,51 @@ def _parse_base_256(field: bytes) -> int:
 
 def parse_header(block: bytes, place: str) -> Member:
     """The member that a header block with a right checksum describes; names and sizes as in this block alone."""
-    name, owner, size_field, mtime, _, kind, link, tail, prefix = _LAYOUT.unpack(block)
-    name = name.split(b"\0", 1)[0]
-    mode, uid, gid = _parse_owner(owner, place)
-    has_prefix, uname, gname = _parse_tail(tail)
-    if has_prefix and prefix[0]:
-        name = prefix.split(b"\0", 1)[0] + b"/" + name
-    size = int(size_field[:11], 8) if _PLAIN_SIZE.match(size_field) else parse_number(size_field, "size", place)
+    name = block[:_NAME_END].split(b"\0", 1)[0]
+    common = _parse_common(block[_NAME_END:_SIZE_START], block[_KIND_START:], place)
+    mode, uid, gid, kind, link, uname, gname, prefix, device = common
+    if prefix:
+        name = prefix + name
+    size = _parse_size(block[_SIZE_START:_MTIME_START], place)
     if size < 0:
         raise ArchiveError(f"read {place}: the size in the header of {show(name)} is negative")
-    member = Member(name, kind, mode, size, _parse_time(mtime, place), uid, gid, link.split(b"\0", 1)[0], uname, gname)
-    if kind in b"34":
-        member.device = (_parse_device(tail[72:80], place), _parse_device(tail[80:88], place))
-    return member
+    mtime = _parse_time(block[_MTIME_START:_SUM_START], place)
+    return Member(name, kind, mode, size, mtime, uid, gid, link, uname, gname, device)
+
+
+def _parse_size(field: bytes, place: str) -> int:
+    if field[:11].isdigit() and field[11] in _ENDS_OF_NUMBERS:
+        try:
+            return int(field[:11], 8)
+        except ValueError:
+            pass
+    return parse_number(field, "size", place)
 
 
 @functools.lru_cache(maxsize=256)
-def _parse_owner(field: bytes, place: str) -> tuple[int, int, int]:
-    mode, uid, gid = _OWNER_LAYOUT.unpack(field)
-    numbers = (parse_number(mode, "mode", place), parse_number(uid, "uid", place), parse_number(gid, "gid", place))
-    if numbers[1] < 0 or numbers[2] < 0:
+def _parse_common(
+    owner: bytes, rest: bytes, place: str
+) -> tuple[int, int, int, bytes, bytes, bytes, bytes, bytes, tuple[int, int]]:
+    """Mode, uid, gid, kind, link, uname, gname, prefix (with its slash) and device, of all but what is a file's own."""
+    mode, uid, gid = (
+        parse_number(field, what, place)
+        for field, what in zip(_OWNER_LAYOUT.unpack(owner), ("mode", "uid", "gid"), strict=True)
+    )
+    if uid < 0 or gid < 0:
         raise ArchiveError(f"read {place}: an owner in a header is negative")
-    return (numbers[0] & 0o7777, *numbers[1:])
+    kind, link, magic, uname, gname, major, minor, prefix = _REST_LAYOUT.unpack(rest)
+    if magic[:5] != b"ustar":  # v7 has none of what follows
+        uname = gname = prefix = b""
+    elif magic == _GNU:  # which has another use for the prefix
+        prefix = b""
+    device = (_parse_device(major, place), _parse_device(minor, place)) if kind in b"34" else (0, 0)
+    link, uname, gname, prefix = (field.split(b"\0", 1)[0] for field in (link, uname, gname, prefix))
+    return mode & 0o7777, uid, gid, kind, link, uname, gname, prefix and prefix + b"/", device
 
 
 @functools.lru_cache(maxsize=256)
 def _parse_time(field: bytes, place: str) -> int:
     return parse_number(field, "mtime", place)
-
-
-@functools.lru_cache(maxsize=256)
-def _parse_tail(field: bytes) -> tuple[bool, bytes, bytes]:
-    """Whether the prefix field is one, and the owners' names: v7 has none of these, GNU another use for the prefix."""
-    magic, uname, gname, _, _ = _TAIL_LAYOUT.unpack(field)
-    if magic[:5] != b"ustar":
-        return False, b"", b""
-    return magic != _GNU, uname.split(b"\0", 1)[0], gname.split(b"\0", 1)[0]
 
 
 def _parse_device(field: bytes, place: str) -> int:
@@ -193,28 +212,31 @@ def _encode_extended(name: bytes, records: list[tuple[bytes, bytes]]) -> bytes:
 
 def _encode_block(member: Member, name: bytes, prefix: bytes, mtime: int) -> bytes:
     """One ustar block. A number too large for its field is written as zero: a pax record holds it."""
-    size = member.size
-    block = _LAYOUT.pack(
-        name,
-        _format_owner(member.mode, member.uid, member.gid),
-        b"%011o" % (size if size < _MAX_OCTAL_11 else 0),
-        b"%011o" % (mtime if 0 <= mtime < _MAX_OCTAL_11 else 0),
-        _BLANKS,
-        member.kind,
-        member.link[:_SHORT_PARTS],
-        _format_tail(member.uname, member.gname, member.device),
-        prefix,
+    numbers = b"%011o\0%011o\0" % (
+        member.size if member.size < _MAX_OCTAL_11 else 0,
+        mtime if 0 <= mtime < _MAX_OCTAL_11 else 0,
     )
-    return b"%b%06o\0 %b" % (block[:148], _sum_bytes(block), block[156:])
+    owner, owner_sum = _format_owner(member.mode, member.uid, member.gid)
+    rest, rest_sum = _format_rest(member.kind, member.link, (member.uname, member.gname), member.device, prefix)
+    total = _sum_short(name) + owner_sum + _sum_short(numbers) + rest_sum
+    return b"".join((name.ljust(_NAME_END, b"\0"), owner, numbers, b"%06o\0 " % total, rest))
 
 
 @functools.lru_cache(maxsize=256)
-def _format_owner(mode: int, uid: int, gid: int) -> bytes:
+def _format_owner(mode: int, uid: int, gid: int) -> tuple[bytes, int]:
+    """The fields, and what their bytes add up to."""
     uid = uid if uid < _MAX_OCTAL_7 else 0
     gid = gid if gid < _MAX_OCTAL_7 else 0
-    return b"%07o\0%07o\0%07o\0" % (mode, uid, gid)
+    fields = b"%07o\0%07o\0%07o\0" % (mode, uid, gid)
+    return fields, sum(fields)
 
 
 @functools.lru_cache(maxsize=256)
-def _format_tail(uname: bytes, gname: bytes, device: tuple[int, int]) -> bytes:
-    return _TAIL_LAYOUT.pack(_USTAR, uname[:31], gname[:31], b"%07o" % device[0], b"%07o" % device[1])
+def _format_rest(
+    kind: bytes, link: bytes, names: tuple[bytes, bytes], device: tuple[int, int], prefix: bytes
+) -> tuple[bytes, int]:
+    """The fields from the kind on, and what their bytes and a blank checksum add up to."""
+    uname, gname = names
+    numbers = (b"%07o" % device[0], b"%07o" % device[1])
+    fields = _REST_LAYOUT.pack(kind, link[:_SHORT_PARTS], _USTAR, uname[:31], gname[:31], *numbers, prefix)
+    return fields, sum(fields) + sum(_BLANKS)

@@ -20,7 +20,10 @@ from kobuild.layers.tarheader import BLOCK_BYTES, is_header, padding, parse_head
 _MAX_EXTENDED_BYTES: Final = 1024 * 1024
 """Of one pax header or long name: Linux allows 64 KiB for an attribute, 4 KiB for a path."""
 _FIELD_RECORDS: Final = frozenset({b"path", b"linkpath", b"size", b"uid", b"gid", b"uname", b"gname"})
-_KNOWN_KINDS: Final = frozenset({b"0", b"1", b"2", b"3", b"4", b"5", b"6", b"7", b"\0", b"S"})
+_PLAIN_KINDS: Final = frozenset({b"0", b"1", b"2", b"3", b"4", b"5", b"6", b"7", b"\0"})
+_KNOWN_KINDS: Final = _PLAIN_KINDS | {b"S"}
+_EMPTY_KINDS: Final = frozenset({b"1", b"2", b"3", b"4", b"5", b"6"})
+_LINKS: Final = frozenset({SYMLINK, HARD_LINK})
 
 
 class TarReader:
@@ -34,6 +37,7 @@ class TarReader:
         self._sealed = sealed if callable(sealed) else lambda: sealed
         self._max_members = max_members
         self._chunk = b""
+        self._view = memoryview(self._chunk)
         self._position = 0
         self._left = 0  # stored bytes of the current member that were not read yet
         self._padding = 0
@@ -59,7 +63,11 @@ class TarReader:
     def content(self) -> Iterator[Buffer]:
         """The current member's content, expanded where it is sparse."""
         if self._map is None or self._member is None:
-            return self._read(self._left)
+            start, end = self._position, self._position + self._left
+            if end > len(self._chunk):
+                return self._read(self._left)
+            self._position, self._left = end, 0
+            return iter((self._view[start:end],))
         return sparse.expand(self._map, self._member.size, self._read)
 
     def _read(self, count: int) -> Iterator[Buffer]:
@@ -69,7 +77,7 @@ class TarReader:
                     f"read {self._place}: the archive ends within {show(self._name)}, {self._left} bytes short"
                 )
             start = self._position
-            piece = memoryview(self._chunk)[start : start + count]
+            piece = self._view[start : start + count]
             taken = len(piece)
             self._position = start + taken
             self._left -= taken
@@ -79,7 +87,7 @@ class TarReader:
     def _fill(self) -> bool:
         for chunk in self._chunks:
             if chunk:
-                self._chunk = chunk
+                self._chunk, self._view = chunk, memoryview(chunk)
                 self._position = 0
                 return True
         return False
@@ -118,16 +126,20 @@ class TarReader:
     def _next_member(self) -> Member | None:
         """The next member with its extended headers applied; None at the end, once that was checked."""
         self._skip_rest()
+        block = self._take_block(inside=False)
+        if block is None:
+            return None
+        member = parse_header(block, self._place)
+        if self._globals or member.kind not in _PLAIN_KINDS:
+            return self._next_extended(member, block)
+        return self._settle(member)
+
+    def _next_extended(self, member: Member, block: bytes) -> Member | None:
+        """The same, from a first header that may be an extended one."""
         own: list[tuple[bytes, bytes]] = []
         long_name = long_link = None
-        while True:
-            block = self._take_block(inside=bool(own) or long_name is not None or long_link is not None)
-            if block is None:
-                return None
-            member = parse_header(block, self._place)
+        while member.kind not in _KNOWN_KINDS:
             kind = member.kind
-            if kind in _KNOWN_KINDS:
-                break
             if kind in b"xX":
                 own += pax.parse_records(self._take_extended(member), self._place)
             elif kind == b"g":
@@ -140,6 +152,11 @@ class TarReader:
                 self.plain = False  # a volume label says nothing about files
             else:
                 raise ArchiveError(f"read {self._place}: member {show(member.name)} is of unknown kind {show(kind)}")
+            following = self._take_block(inside=bool(own) or long_name is not None or long_link is not None)
+            if following is None:
+                return None
+            block = following
+            member = parse_header(block, self._place)
         if long_name is not None:
             member.name = long_name
         if long_link is not None:
@@ -212,27 +229,33 @@ class TarReader:
                 self._globals.pop(keyword, None)
 
     def _finish(self, member: Member, block: bytes, own: list[tuple[bytes, bytes]]) -> Member:
-        """Apply pax records, settle the kind and how much content follows."""
-        self._map = None
+        """Apply pax records, and open the map of a sparse file."""
         records: dict[bytes, bytes] = {}
         if own or self._globals:
             records = {**self._globals, **dict(own)}
             self._apply_records(member, records)
+        is_old_sparse = member.kind == b"S"
+        self._settle(member)
+        if is_old_sparse or (member.kind == REGULAR and records and sparse.is_pax_sparse(records)):
+            self._open_sparse(member, block, own, records)
+        return member
+
+    def _settle(self, member: Member) -> Member:
+        """Settle the kind, and how much content follows."""
+        self._map = None
         kind = member.kind
-        if kind in b"123456":
+        if kind in _EMPTY_KINDS:
             member.size = 0  # only regular files have content, whatever the header says
         elif member.name.endswith(b"/") and kind != b"S":
             if member.size:
                 raise ArchiveError(f"read {self._place}: the directory {show(member.name)} has content")
-            member.kind = DIRECTORY  # how v7 writes directories
+            kind = member.kind = DIRECTORY  # how v7 writes directories
         else:
-            member.kind = REGULAR
-        if member.kind not in (SYMLINK, HARD_LINK):
+            kind = member.kind = REGULAR
+        if kind not in _LINKS:
             member.link = b""
-        self._left = member.size
-        self._padding = padding(member.size)
-        if kind == b"S" or (member.kind == REGULAR and records and sparse.is_pax_sparse(records)):
-            self._open_sparse(member, block, own, records)
+        self._left = size = member.size
+        self._padding = -size % BLOCK_BYTES
         return member
 
     def _apply_records(self, member: Member, records: Mapping[bytes, bytes]) -> None:

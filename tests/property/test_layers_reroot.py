@@ -6,14 +6,17 @@ import fnmatch
 import io
 import posixpath
 import tarfile
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kobuild.errors import ArchiveError, UnsafeMember
 from kobuild.layers.engine import make_layer
+from kobuild.layers.members import DIRECTORY, REGULAR, SYMLINK, Member
 from kobuild.layers.names import clean_name, climbs, compile_glob, strip_parts
-from kobuild.layers.plan import LayerPlan
+from kobuild.layers.placement import Placer
+from kobuild.layers.plan import LayerPlan, Limits
 from kobuild.oci.mediatypes import Compression
 from tests.support.archives import Entry, Made, MemoryInput, folder, hard_link, make, make_tar_gz, symlink
 
@@ -154,3 +157,44 @@ def test_a_name_matches_itself_and_its_folders(name: str) -> None:
 def test_folder_entries_keep_their_place() -> None:
     made = layer([folder("a"), Entry("a/b")], root="/r")
     assert made.names == ["r/a", "r/a/b"]
+
+
+class SlowPlacer(Placer):
+    """Looks at every name whole."""
+
+    def _place_sibling(self, member: Member) -> bool:
+        return False
+
+
+def place_all(placer: Placer, members: list[Member]) -> list[object]:
+    """Where each member went, until one was refused."""
+    seen: list[object] = []
+    for member in members:
+        try:
+            placed = placer.place(replace(member))
+        except ArchiveError as error:
+            return [*seen, str(error)]
+        seen.append(placed)
+    return [*seen, placer.newest_mtime, placer.members, placer.plain, placer.landing()]
+
+
+kinds = st.sampled_from([REGULAR, REGULAR, REGULAR, DIRECTORY, SYMLINK])
+members = st.builds(
+    lambda name, kind, mtime: Member(name.encode(), kind, 0o644, 1, mtime, link=b"a" if kind == SYMLINK else b""),
+    st.lists(st.sampled_from(["a", "b", "", ".", "..", ".wh.x", ".c", "lib", "a\0"]), min_size=1, max_size=4).map(
+        "/".join
+    ),
+    kinds,
+    st.integers(0, 3),
+)
+plain_names = st.lists(st.sampled_from(["a", "b", "lib"]), min_size=1, max_size=3).map("/".join)
+plain_members = st.builds(
+    lambda name, mtime: Member(name.encode(), REGULAR, 0o644, 1, mtime), plain_names, st.integers(0, 3)
+)
+
+
+@settings(deadline=None, max_examples=500)
+@given(st.lists(st.one_of(plain_members, plain_members, members), max_size=12), root, st.sampled_from([None, 0o755]))
+def test_a_file_beside_another_is_placed_as_if_it_stood_alone(found: list[Member], top: str, mode: int | None) -> None:
+    plan = LayerPlan(root=top, mode=mode, limits=Limits(total_bytes=9))
+    assert place_all(Placer(plan, "x"), found) == place_all(SlowPlacer(plan, "x"), found)
