@@ -54,6 +54,7 @@ class Engines:
 
     def skopeo_pull(self, reference: str) -> Path:
         """Copy a registry's image into a layout; returns its folder."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         layout = self.folder / "skopeo"
         login = self._login("--src-creds")
         require_program("skopeo")

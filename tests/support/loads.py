@@ -116,7 +116,7 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes, mode: int) -> None:
 
 
 def _make_debian(path: Path) -> None:
-    """dpkg and what it needs, installed and configured: enough of Debian for what tests look at, in a fifth of the time."""
+    """dpkg and what it needs, installed and configured: as much of Debian as tests look at."""
     tarball = path.with_suffix(".tar")
     merged = "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr"
     packages = f"--include={','.join(DEBIAN_PACKAGES)}"
