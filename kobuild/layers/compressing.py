@@ -84,10 +84,10 @@ def gzip_trailer(crc: int, size: int) -> bytes:
 
 def _open_deflate(dictionary: bytes) -> Any:
     """A raw deflate stream that has `dictionary` before it; ISA-L wants one always, if only a guard."""
-    module: Any = isal_zlib if HAVE_ISAL else zlib
-    level, memory = (GZIP_LEVEL, _GZIP_MEMORY) if HAVE_ISAL else (_ZLIB_LEVEL, zlib.DEF_MEM_LEVEL)
     before = (dictionary,) if dictionary else ()
-    return module.compressobj(level, module.DEFLATED, _RAW_WINDOW, memory, 0, *before)
+    if HAVE_ISAL:
+        return isal_zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, _RAW_WINDOW, _GZIP_MEMORY, 0, *before)
+    return zlib.compressobj(_ZLIB_LEVEL, zlib.DEFLATED, _RAW_WINDOW, zlib.DEF_MEM_LEVEL, 0, *before)
 
 
 def find_guard(data: bytes | bytearray | memoryview) -> bytes:
@@ -99,22 +99,23 @@ def find_guard(data: bytes | bytearray | memoryview) -> bytes:
     and first two bytes occur again within the window, so a reader needs no dictionary. Empty where every byte does.
     """
     head = bytes(data[: WINDOW_BYTES + 2])
-    guards = (bytes((number,)) for number in range(255, -1, -1))
+    if b"\xff" + head[:2] not in head:  # as good as always
+        return b"\xff"
+    guards = (bytes((number,)) for number in range(254, -1, -1))
     return next((guard for guard in guards if guard + head[:2] not in head), b"")
 
 
 def deflate_block(data: bytes | bytearray | memoryview, dictionary: bytes, *, last: bool) -> bytes:
     """`data` as a part of a raw deflate stream that has `dictionary` before it; it ends on a whole byte."""
-    module: Any = isal_zlib if HAVE_ISAL else zlib
     compressor = _open_deflate(dictionary or (find_guard(data) if HAVE_ISAL else b""))
     head: bytes = compressor.compress(data)
-    tail: bytes = compressor.flush(module.Z_FINISH if last else module.Z_SYNC_FLUSH)
+    tail: bytes = compressor.flush(zlib.Z_FINISH if last else zlib.Z_SYNC_FLUSH)
     return head + tail
 
 
 def gzip_member(data: bytes | bytearray | memoryview) -> bytes:
     """`data` as one whole gzip member."""
-    return GZIP_HEADER + deflate_block(data, b"", last=True) + gzip_trailer(crc32(data), len(data))
+    return b"".join((GZIP_HEADER, deflate_block(data, b"", last=True), gzip_trailer(crc32(data), len(data))))
 
 
 def open_zstd(*, threads: int, level: int = _ZSTD_LEVEL) -> Compressor:
