@@ -22,7 +22,7 @@ from kobuild.commands.signing import add_signing_options, signing
 from kobuild.explain.documents import Document
 from kobuild.explain.imagetree import ImageNode
 from kobuild.explain.materials import choose_created
-from kobuild.explain.provenance import as_document, as_signed, find_builder, make_statement, require_own_layers
+from kobuild.explain.provenance import as_document, find_builder, make_statement, require_own_layers
 from kobuild.lock import Lock
 from kobuild.oci.config import format_time
 from kobuild.oci.digest import Digest
@@ -82,5 +82,4 @@ def _document(
     name = reference.repository.name if reference is not None else workshop.settings.folder.name
     platforms = [image.platform for image in images]
     statement = make_statement(workshop, lock, name=name, digest=digest, platforms=platforms, builder=builder)
-    document = as_document(statement, format_time(choose_created(workshop.source_date_epoch, images[0])))
-    return document if sign is None else as_signed(document, sign)
+    return as_document(statement, format_time(choose_created(workshop.source_date_epoch, images[0])), sign)

@@ -7,7 +7,6 @@ is made only of an image that is proved to follow from lock and settings, with l
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,19 +18,18 @@ from kobuild.build import base_tree, locked_tool
 from kobuild.errors import BaseError
 from kobuild.explain.documents import Document
 from kobuild.explain.materials import public_address
+from kobuild.explain.statements import sign_statement, state, statement_bytes
 from kobuild.frozen import frozen
 from kobuild.lock import Lock, LockedArtifact, LockedTool
 from kobuild.oci.digest import Digest
 from kobuild.oci.platforms import Platform
 from kobuild.proof import BuiltImage
 from kobuild.recipes import find_made, layer_plan
-from kobuild.signatures.dsse import BUNDLE_TYPE
 from kobuild.store.locations import Location
 from kobuild.streams import disk_errors
 from kobuild.workshop import Workshop
 
 MEDIA_TYPE: Final = "application/vnd.in-toto+json"
-STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE: Final = "https://slsa.dev/provenance/v1"
 PREDICATE_NOTE: Final = "in-toto.io/predicate-type"
 """The annotation by which a reader tells statements apart without pulling them."""
@@ -40,9 +38,6 @@ BUILD_TYPE: Final = f"{_DESCRIBED}#build-v1"
 """A link to what the build's parameters mean."""
 LOCAL_BUILDER: Final = f"{_DESCRIBED}#builder-local"
 """A machine that nobody vouches for."""
-CONTENT_NOTE: Final = "dev.sigstore.bundle.content"
-SIGNED_PREDICATE_NOTE: Final = "dev.sigstore.bundle.predicateType"
-"""How cosign tells bundles apart: https://github.com/sigstore/cosign/blob/main/specs/BUNDLE_SPEC.md, "Annotations"."""
 
 
 @frozen
@@ -96,39 +91,28 @@ def make_statement(
     settings = workshop.settings
     dependencies = [builder.source] if builder.source is not None else []
     metadata = {"invocationId": builder.invocation} if builder.invocation else {}
-    return {
-        "_type": STATEMENT_TYPE,
-        "subject": [{"name": name, "digest": {digest.algorithm: digest.hex}}],
-        "predicateType": PREDICATE_TYPE,
-        "predicate": {
-            "buildDefinition": {
-                "buildType": BUILD_TYPE,
-                "externalParameters": {
-                    "settings": {"name": settings.path.name, "digest": {"sha256": _file_sum(settings.path)}},
-                    "lock": {
-                        "name": settings.lock_path.name,
-                        "digest": {"sha256": _file_sum(settings.lock_path)},
-                    },
-                    "platforms": [str(platform) for platform in platforms],
-                },
-                "internalParameters": _internal(workshop),
-                "resolvedDependencies": [*dependencies, *_base(lock), *_tools(lock, platforms)],
+    predicate = {
+        "buildDefinition": {
+            "buildType": BUILD_TYPE,
+            "externalParameters": {
+                "settings": {"name": settings.path.name, "digest": {"sha256": _file_sum(settings.path)}},
+                "lock": {"name": settings.lock_path.name, "digest": {"sha256": _file_sum(settings.lock_path)}},
+                "platforms": [str(platform) for platform in platforms],
             },
-            "runDetails": {"builder": {"id": builder.id, "version": {"kobuild": __version__}}, "metadata": metadata},
+            "internalParameters": _internal(workshop),
+            "resolvedDependencies": [*dependencies, *_base(lock), *_tools(lock, platforms)],
         },
+        "runDetails": {"builder": {"id": builder.id, "version": {"kobuild": __version__}}, "metadata": metadata},
     }
+    return state(name, digest, PREDICATE_TYPE, predicate)
 
 
-def as_document(statement: Mapping[str, Any], created: str) -> Document:
-    """The statement as a document to write or attach."""
-    data = f"{json.dumps(statement, indent=2)}\n".encode()
+def as_document(statement: Mapping[str, Any], created: str, sign: Callable[[bytes], bytes] | None = None) -> Document:
+    """The statement as a document to write or attach, signed where there is something to sign with."""
+    if sign is not None:
+        return sign_statement(statement, sign, title="provenance.sigstore.json", created=created)
+    data = statement_bytes(statement)
     return Document(data, MEDIA_TYPE, "provenance.intoto.json", created, {PREDICATE_NOTE: PREDICATE_TYPE})
-
-
-def as_signed(document: Document, sign: Callable[[bytes], bytes]) -> Document:
-    """The statement in a signed bundle, to be attached as cosign looks for it."""
-    notes = {CONTENT_NOTE: "dsse-envelope", SIGNED_PREDICATE_NOTE: PREDICATE_TYPE}
-    return Document(sign(document.data), BUNDLE_TYPE, "provenance.sigstore.json", document.created, notes)
 
 
 def _file_sum(path: Path) -> str:

@@ -78,6 +78,7 @@ class LocalSigstore:
         self._ca = make_root(self._ca_key)
         self._ct, self.rekor = LogKey(), LogKey()
         self._leaves: list[bytes] = [b"an entry of somebody else"] * 5
+        self._logged: list[dict[str, Any]] = []
         self._clock = make_authority(folder)
         self._stamp = self._clock.issue("tsa", extensions=TIME_STAMPING)
         (folder / "tsa.cnf").write_text(_TSA.format(folder=folder))
@@ -160,6 +161,7 @@ class LocalSigstore:
         services: dict[str, Callable[[Seen], Reply]] = {
             "/api/v2/signingCert": self._issue,
             "/api/v1/log/entries": self._enter,
+            "/api/v1/log/entries/retrieve": self._retrieve,
             "/timestamp": self._stamp_time,
             "/token": lambda _: as_json({"value": self.token(**self.claims)}, 200),
         }
@@ -200,8 +202,16 @@ class LocalSigstore:
         promise = b64(self.rekor.sign(compact(entry)))
         verification = {"signedEntryTimestamp": promise, "inclusionProof": self._prove(index)}
         name = hashlib.sha256(b"\0" + canonical).hexdigest()
-        reply = as_json({name: {**entry, "verification": verification}})
+        self._logged.append({name: {**entry, "verification": verification}})
+        reply = as_json(self._logged[-1])
         return replace(reply, headers={**reply.headers, "ETag": name, "Location": f"{seen.path}/{name}"})
+
+    def _retrieve(self, seen: Seen) -> Reply:
+        """The entries that are like those that are asked for."""
+        asked = [entry["spec"] for entry in json.loads(seen.body)["entries"]]
+        bodies = [json.loads(base64.b64decode(entry["body"])) for group in self._logged for entry in group.values()]
+        found = [group for group, body in zip(self._logged, bodies, strict=True) if body["spec"] in asked]
+        return Reply(200, json.dumps(found).encode(), {"Content-Type": "application/json"})
 
     def _prove(self, index: int) -> dict[str, Any]:
         root = tree_hash(self._leaves)

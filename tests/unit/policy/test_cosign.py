@@ -87,6 +87,23 @@ def test_cosign_verifies_what_a_key_signed(project: PushedProject, cosign: Cosig
     assert downloaded == json.loads(project.artifact(attached)[1])
 
 
+@pytest.mark.parametrize(("form", "kind"), [("spdx", "spdxjson"), ("cyclonedx", "cyclonedx")])
+def test_cosign_verifies_a_bill_of_materials(
+    project: PushedProject, cosign: Cosign, tmp_path: Path, form: str, kind: str
+) -> None:
+    key = make_key()
+    (cosign.folder / "cosign.pub").write_text(public_pem(key))
+    name = write_key(tmp_path / "k.pem", as_pem(key))
+    attest(project, "--key", name)
+    bill = ("sbom", str(project.reference), "--format", form)
+    project.ok(*bill, "--attach", "--key", name)
+    unlogged = ("--key=cosign.pub", "--insecure-ignore-tlog")
+    verified = json.loads(cosign.ok("verify-attestation", f"--type={kind}", *unlogged, project.reference))
+    assert json.loads(base64.b64decode(verified["payload"]))["predicate"] == parse(project.ok(*bill))
+    # The one beside it is found by its own type.
+    assert subject_of(cosign.ok("verify-attestation", TYPE, *unlogged, project.reference)) == str(project.digest)
+
+
 def test_cosign_verifies_what_a_job_signed(
     project: PushedProject, cosign: Cosign, job: LocalSigstore, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -60,6 +60,42 @@ def test_a_token_that_was_given_counts(
     )
 
 
+@pytest.mark.parametrize(
+    ("form", "predicate"), [("spdx", "https://spdx.dev/Document"), ("cyclonedx", "https://cyclonedx.org/bom")]
+)
+def test_bills_of_materials_are_signed_too(
+    project: PushedProject, job: LocalSigstore, tmp_path: Path, form: str, predicate: str
+) -> None:
+    command = ("sbom", str(project.reference), "--format", form)
+    assert len(parse(project.ok(*command, "--attach", "--sign", "--json"))["attached"]) == 3
+    (found,) = project.attached(BUNDLE_TYPE)
+    assert found.annotations["dev.sigstore.bundle.predicateType"] == predicate
+    trust = ClientTrustConfig.from_json((tmp_path / "trust.json").read_text())
+    bundle = Bundle.from_json(project.artifact(found)[1])
+    _, payload = Verifier(trusted_root=trust.trusted_root).verify_dsse(
+        bundle, policy.Identity(identity=WORKFLOW, issuer=GITHUB)
+    )
+    statement = json.loads(payload)
+    assert statement["predicateType"] == predicate
+    assert statement["subject"] == [
+        {"name": project.reference.repository.name, "digest": {"sha256": project.digest.hex}}
+    ]
+    assert statement["predicate"] == json.loads(project.ok(*command))
+    assert job.server.lines.count("POST /api/v2/signingCert") == 1
+
+
+def test_a_bill_of_one_platform_is_about_its_image(project: PushedProject, tmp_path: Path) -> None:
+    name = write_key(tmp_path / "k.pem", as_pem(make_key()))
+    project.ok("sbom", str(project.reference), "--platform", "linux/arm64", "--key", name, "-o", "signed.json")
+    statement = json.loads(parse_statement((project.folder / "signed.json").read_bytes(), "b").payload)
+    index = json.loads(project.client.get_manifest(project.reference).raw)
+    digest = f"sha256:{statement['subject'][0]['digest']['sha256']}"
+    assert digest == index["manifests"][1]["digest"]
+    code, _, err = project.run("sbom", "--key", name)
+    assert code == 2
+    assert "what is signed is about an image" in err
+
+
 @pytest.mark.parametrize("form", ["pem", "cosign"])
 def test_a_key_signs(project: PushedProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
     key = make_key()
@@ -112,7 +148,8 @@ def verifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("node") is None or shutil.which("npm") is None:
         pytest.skip("node and npm are not installed")
     folder = tmp_path_factory.mktemp("verifier")
-    command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--silent", *PACKAGES]
+    quiet = ("--no-audit", "--no-fund", "--ignore-scripts", "--silent")
+    command = ["npm", "install", "--fetch-retries=0", *quiet, *PACKAGES]
     try:
         subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, timeout=90)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:

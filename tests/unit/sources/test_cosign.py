@@ -16,7 +16,7 @@ from tests.support.upstream import Upstream
 from tests.unit.sources.conftest import MakeContext
 from tests.unit.sources.test_proving import ARCHIVE, BY_COSIGN, NAME, SIGNED, prove, publish, with_key
 
-OLD = ("--new-bundle-format=false", "--use-signing-config=false", "--tlog-upload=false")
+OLD = ("--new-bundle-format=false", "--use-signing-config=false")
 """The forms of before, which version 3 still writes."""
 STRANGER = WORKFLOW.replace("image.yml", "other.yml")
 
@@ -45,7 +45,8 @@ def test_signed_with_a_key_of_its_own(upstream: Upstream, cosign: Cosign, contex
     private, public = cosign.generate_key()
     own = with_key(SIGNED, cosign_key=public.read_text())
     cosign.ok("sign-blob", *cosign.by_key(private), f"--bundle={NAME}.sigstore.json", NAME)
-    cosign.ok("sign-blob", *OLD, f"--key={private}", f"--output-signature={NAME}.sig", f"--bundle={NAME}.bundle", NAME)
+    written = (f"--output-signature={NAME}.sig", f"--bundle={NAME}.bundle")
+    cosign.ok("sign-blob", *OLD, "--tlog-upload=false", f"--key={private}", *written, NAME)
     for suffix in ("sigstore.json", "sig", "bundle"):
         publish_signed(upstream, cosign, suffix)
         assert prove(own, context)[0].startswith("cosign:")
@@ -68,9 +69,13 @@ def test_signed_as_a_job(
     upstream: Upstream, cosign: Cosign, sigstore: LocalSigstore, make_context: MakeContext
 ) -> None:
     cosign.ok("sign-blob", *cosign.by_job(sigstore), f"--bundle={NAME}.sigstore.json", NAME)
-    publish_signed(upstream, cosign, "sigstore.json")
+    written = (f"--output-signature={NAME}.sig", f"--output-certificate={NAME}.pem", f"--bundle={NAME}.bundle")
+    services = (f"--fulcio-url={sigstore.server.url}", f"--rekor-url={sigstore.server.url}", "--yes")
+    cosign.ok("sign-blob", *OLD, *services, "--identity-token=token", cosign.trusts(sigstore), *written, NAME)
     root = str(cosign.folder / "root.json")
     context = make_context(environ={"KOBUILD_TRUSTED_ROOT": root, "GITHUB_TOKEN": "", "KOBUILD_GITHUB_TOKEN": ""})
-    assert prove(with_key(SIGNED, identity=WORKFLOW), context) == (f"sigstore:{WORKFLOW}",)
-    with pytest.raises(SignatureError, match=r"expected is .*other\.yml"):
-        prove(with_key(SIGNED, identity=STRANGER), context)
+    for suffixes in (("sigstore.json",), ("bundle",), ("sig", "pem")):
+        publish_signed(upstream, cosign, *suffixes)
+        assert prove(with_key(SIGNED, identity=WORKFLOW), context) == (f"sigstore:{WORKFLOW}",)
+        with pytest.raises(SignatureError, match=r"expected is .*other\.yml"):
+            prove(with_key(SIGNED, identity=STRANGER), context)
