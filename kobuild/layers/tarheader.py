@@ -150,7 +150,7 @@ def _parse_device(field: bytes, place: str) -> int:
 
 
 def encode_header(member: Member) -> bytes:
-    """The member's header blocks: one of ustar, after a pax header where a field needs it. `mtime` must be set."""
+    """The member's header blocks: one of ustar, after a pax header where a field needs it. No `mtime` is 1970."""
     name = member.name + b"/" if member.kind == DIRECTORY else member.name
     prefix = b""
     records: list[tuple[bytes, bytes]] | None = None
