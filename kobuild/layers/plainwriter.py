@@ -11,6 +11,7 @@ from kobuild.layers.budget import SPARE_BUFFERS
 from kobuild.layers.compressing import GZIP_HEADER, WINDOW_BYTES, crc32, deflate_block, gzip_trailer, open_zstd
 from kobuild.layers.members import Member
 from kobuild.layers.sparse import Buffer
+from kobuild.layers.tarheader import BLOCK_BYTES as HEADER_BYTES
 from kobuild.layers.tarheader import ZERO_BLOCK, encode_header, padding
 from kobuild.layers.threads import Block, Pipeline
 from kobuild.layers.writer import LayerWriter
@@ -46,12 +47,29 @@ class PlainWriter(LayerWriter):
 
     def add(self, member: Member, content: Iterator[Buffer]) -> None:
         """Write one member with its whole content."""
-        self._write(encode_header(member))
-        if member.size:
+        header = encode_header(member)
+        block, size = self._block, member.size
+        at = block.length + len(header)
+        end = at + size + (-size % HEADER_BYTES)
+        if end > BLOCK_BYTES:
+            self._add_across(header, size, content)
+            return
+        view = block.view
+        view[block.length : at] = header
+        if size:
+            for piece in content:
+                start, at = at, at + len(piece)
+                view[start:at] = piece
+            view[at:end] = ZERO_BLOCK[: end - at]
+        block.length = end
+
+    def _add_across(self, header: bytes, size: int, content: Iterator[Buffer]) -> None:
+        """Write a member that does not fit into the block at hand."""
+        self._write(header)
+        if size:
             for piece in content:
                 self._write(piece)
-            if fill := padding(member.size):
-                self._write(ZERO_BLOCK[:fill])
+            self._write(ZERO_BLOCK[: padding(size)])
 
     def finish(self) -> None:
         """Write the end of the archive and wait for the other threads."""
@@ -66,19 +84,12 @@ class PlainWriter(LayerWriter):
 
     def _write(self, data: Buffer) -> None:
         block = self._block
-        start = block.length
-        end = start + len(data)
-        if end <= BLOCK_BYTES:
-            block.view[start:end] = data
-            block.length = end
-            return
         view = memoryview(data)
         while True:
-            room = BLOCK_BYTES - block.length
-            part = view[:room]
+            part = view[: BLOCK_BYTES - block.length]
             block.view[block.length : block.length + len(part)] = part
             block.length += len(part)
-            view = view[room:]
+            view = view[len(part) :]
             if not view:
                 return
             self._submit()

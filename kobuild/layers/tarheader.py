@@ -42,17 +42,13 @@ def padding(size: int) -> int:
     return -size % BLOCK_BYTES
 
 
-def _sum_short(data: bytes) -> int:
-    """The sum of up to 256 bytes: Adler-32's low half is one more than that, and much faster."""
-    return (zlib.adler32(data) & 0xFFFF) - 1
-
-
 def is_header(block: bytes) -> bool:
     """Whether the block is a tar header: its checksum is right, summed unsigned or, as some old writers did, signed."""
     if len(block) != BLOCK_BYTES:
         return False
     expected = _sum_with(block[148:156])
-    total = _sum_short(block[:256]) + _sum_short(block[256:])
+    # Adler-32's low half is one more than the sum of up to 256 bytes, and much faster.
+    total = (zlib.adler32(block[:256]) & 0xFFFF) + (zlib.adler32(block[256:]) & 0xFFFF) - 2
     if total == expected:
         return True
     high = sum(1 for byte in block[:148] + block[156:] if byte >= 128)
@@ -218,7 +214,7 @@ def _encode_block(member: Member, name: bytes, prefix: bytes, mtime: int) -> byt
     )
     owner, owner_sum = _format_owner(member.mode, member.uid, member.gid)
     rest, rest_sum = _format_rest(member.kind, member.link, (member.uname, member.gname), member.device, prefix)
-    total = _sum_short(name) + owner_sum + _sum_short(numbers) + rest_sum
+    total = (zlib.adler32(name) & 0xFFFF) + owner_sum + (zlib.adler32(numbers) & 0xFFFF) + rest_sum - 2  # as is_header
     return b"".join((name.ljust(_NAME_END, b"\0"), owner, numbers, b"%06o\0 " % total, rest))
 
 
