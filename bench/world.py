@@ -116,7 +116,7 @@ def _publish(upstream: Upstream, inputs: Inputs) -> None:
 @contextlib.contextmanager
 def run_world(inputs: Inputs, folder: Path) -> Iterator[World]:
     """The servers for the length of a block."""
-    with Upstream() as upstream, run_registry(folder / "registry") as registry:
+    with Upstream() as upstream, run_registry(folder / "registry", on_disk=True) as registry:
         _publish(upstream, inputs)
         world = World(inputs, upstream, registry, folder)
         source = f"oci:{inputs.base_layout}:{inputs.base_tag}"

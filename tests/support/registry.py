@@ -6,9 +6,11 @@ import base64
 import contextlib
 import json
 import re
+import shutil
 import socket
 import ssl
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -27,6 +29,9 @@ PASSWORD = "s3cret-pa55"
 """The password whose bcrypt hash stands below; no test greps for it without meaning it."""
 _HTPASSWD = f"{USERNAME}:$2b$04$46g3URe9ZlEC3tj9E4Wuj.uiuzGU.Clb2gTrJ5GgO0rFT12.72O.m\n"
 _START_SECONDS = 20.0
+_MEMORY = Path("/dev/shm")  # noqa: S108  # the names in it are tempfile's
+_MEMORY_BYTES = 2_000_000_000
+"""What must be free there, with room for the largest pushes of several test workers."""
 _SENT = re.compile(r'"GET (\S+) HTTP/[0-9.]+" 20[06] ([0-9]+) ')
 _ACCESS = re.compile(r'"([A-Z]+) (\S+) HTTP/[0-9.]+" ([0-9]{3}) ')
 
@@ -74,8 +79,9 @@ def run_registry(
     token: TokenServer | None = None,
     extra: Mapping[str, Any] | None = None,
     port: int | None = None,
+    on_disk: bool = False,
 ) -> Iterator[DockerRegistry]:
-    """A docker-registry for the length of a block, with its storage in `folder`; deletion is on."""
+    """A docker-registry for the length of a block, with its storage under `folder`; deletion is on."""
     program = require_program("docker-registry")
     folder.mkdir(parents=True, exist_ok=True)
     if port is None:
@@ -83,18 +89,30 @@ def run_registry(
             port = probe.getsockname()[1]
     config = _config(folder, port, htpasswd=htpasswd, tls=tls, token=token)
     (folder / "config.yml").write_text(json.dumps({**config, **(extra or {})}))
-    with (folder / "log").open("wb") as log:
-        command = [program, "serve", str(folder / "config.yml")]
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
     host = f"127.0.0.1:{port}"
-    registry = DockerRegistry(host, f"{'https' if tls else 'http'}://{host}", folder, process)
-    try:
-        _wait_for(registry)
-        registry.forget()
-        yield registry
-    finally:
-        process.terminate()
-        process.wait()
+    with contextlib.nullcontext() if on_disk else _storage(folder / "storage"):
+        with (folder / "log").open("wb") as log:
+            command = [program, "serve", str(folder / "config.yml")]
+            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        registry = DockerRegistry(host, f"{'https' if tls else 'http'}://{host}", folder, process)
+        try:
+            _wait_for(registry)
+            registry.forget()
+            yield registry
+        finally:
+            process.terminate()
+            process.wait()
+
+
+@contextlib.contextmanager
+def _storage(path: Path) -> Iterator[None]:
+    """A folder of that name, in memory where there is room: on a disk the registry waits for each small file."""
+    if not _MEMORY.is_dir() or shutil.disk_usage(_MEMORY).free < _MEMORY_BYTES:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="kobuild-registry-", dir=_MEMORY) as folder:
+        path.symlink_to(folder)
+        yield
 
 
 def _config(
