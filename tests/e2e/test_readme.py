@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.engines import Engines, run
+from tests.support.engines import run
 from tests.support.loads import GO_VERSION
 from tests.support.programs import require_program
 
@@ -69,21 +70,31 @@ def test_the_first_command_builds_the_root_image_and_go_runs_in_it(tmp_path: Pat
 
     reference = out.strip().splitlines()[-1]
     assert re.fullmatch(r"oci:dist/image@sha256:[0-9a-f]{64}", reference)
-    engines = Engines(tmp_path / "engines")
-    assert f"go version go{GO_VERSION}" in engines.buildah_run(f"oci:{project / 'dist' / 'image'}", "go", "version")
+    root = unpack(project / "dist" / "image", tmp_path)
+    assert f"go version go{GO_VERSION}" in run(str(root / "usr" / "local" / "go" / "bin" / "go"), "version")
     # The second time the environment is reused, and nox adds at most about a second to the command itself.
-    assert shell("nox -s build", project, environment).strip().splitlines()[-1] == reference
+    through_nox = [measure("nox -s build", project, environment, reference) for _ in range(2)]
     python = project / ".nox" / "kobuild" / "bin" / "python"
-    added = min(measure("nox -s build", project, environment) for _ in range(3)) - min(
-        measure(f"{python} -m kobuild build", project, environment) for _ in range(3)
-    )
-    assert added < 1.5
+    alone = [measure(f"{python} -m kobuild build", project, environment, reference) for _ in range(2)]
+    assert min(through_nox) - min(alone) < 1.5
 
 
-def measure(command: str, folder: Path, environment: Path) -> float:
+def measure(command: str, folder: Path, environment: Path, reference: str) -> float:
+    """Seconds that it takes to build the same image again."""
     start = time.monotonic()
-    shell(command, folder, environment)
+    assert shell(command, folder, environment).strip().splitlines()[-1] == reference
     return time.monotonic() - start
+
+
+def unpack(layout: Path, folder: Path) -> Path:
+    """The image's files, as skopeo and tar bring them: no layer of it takes anything away."""
+    require_program("skopeo")
+    copied, root = folder / "copied", folder / "root"
+    run("skopeo", "copy", "--quiet", f"oci:{layout}", f"dir:{copied}")
+    root.mkdir()
+    for layer in json.loads((copied / "manifest.json").read_bytes())["layers"]:
+        run("tar", "-C", str(root), "--no-same-owner", "-xzf", str(copied / layer["digest"].removeprefix("sha256:")))
+    return root
 
 
 @pytest.mark.parametrize(
