@@ -29,9 +29,10 @@ PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 PYTHONS = nox.project.python_versions(PYPROJECT)
 
 
-def requirements(*groups: str) -> list[str]:
-    """What pip is asked for: kobuild from this folder, and dependency groups of pyproject.toml."""
-    return [*nox.project.dependency_groups(PYPROJECT, *groups), "-e", str(ROOT)]
+def requirements(*groups: str, kobuild: bool = True) -> list[str]:
+    """What pip is asked for: kobuild from this folder, where it is needed, and groups of pyproject.toml."""
+    own = ["-e", str(ROOT)] if kobuild else []
+    return [*nox.project.dependency_groups(PYPROJECT, *groups), *own]
 
 
 def is_stale(environment: Path, wanted: list[str]) -> bool:
@@ -50,10 +51,10 @@ def confirm(environment: Path) -> None:
     stamp.with_suffix(".new").replace(stamp)
 
 
-def install(session: nox.Session, *groups: str) -> None:
+def install(session: nox.Session, *groups: str, kobuild: bool = True) -> None:
     """Install kobuild and dependency groups into the session's own environment."""
     environment = Path(session.virtualenv.location)
-    wanted = requirements(*groups)
+    wanted = requirements(*groups, kobuild=kobuild)
     if is_stale(environment, wanted):
         session.install(*wanted)
         confirm(environment)
@@ -92,8 +93,8 @@ def tests_all(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and format with ruff."""
-    install(session, "lint")
+    """Check style and format with ruff, which needs nothing of kobuild's."""
+    install(session, "lint", kobuild=False)
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
 
