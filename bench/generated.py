@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import io
 import random
@@ -30,18 +31,24 @@ class Shape:
         return self.members * self.member_bytes
 
 
+@functools.cache
+def _pieces() -> list[bytes]:
+    """What all archives are put together from: to make it takes longer than a small archive."""
+    source = random.Random(0)  # noqa: S311  # the same each time
+    words = [source.randbytes(source.randrange(4, 24)) for _ in range(3000)]
+    return [b"".join(source.choices(words, k=8000))[:_PIECE_BYTES] for _ in range(_PIECES)]
+
+
 class _Content:
     """An endless stream that deflate makes about a third of; no piece stands near its like."""
 
     def __init__(self, seed: int) -> None:
         self._source = random.Random(seed)  # noqa: S311  # the same archive each time
-        words = [self._source.randbytes(self._source.randrange(4, 24)) for _ in range(3000)]
-        self._pieces = [b"".join(self._source.choices(words, k=8000))[:_PIECE_BYTES] for _ in range(_PIECES)]
         self._rest = b""
 
     def read(self, size: int) -> bytes:
         while len(self._rest) < size:
-            self._rest += self._source.choice(self._pieces)
+            self._rest += self._source.choice(_pieces())
         data, self._rest = self._rest[:size], self._rest[size:]
         return data
 

@@ -86,11 +86,16 @@ def _growth(options: Options, world: World) -> Iterator[_Part]:
     folder = options.folder / "small" if options.quick else options.inputs
     unit = 1_000 if options.quick else _MB
     if options.wants("bytes"):
-        shapes = [Shape(256, size * unit) for size in (0, 1, 2, 4)]
+        shapes = [Shape(256, size * unit) for size in _steps(options, 0, 1, 2, 4)]
         yield "how a layer's cost grows with bytes", layers.growth(shapes, folder, options.folder)
     if options.wants("members"):
-        shapes = [Shape(count * unit // 1000, 0) for count in (1, 25, 50, 100)]
+        shapes = [Shape(count * unit // 1000, 0) for count in _steps(options, 1, 25, 50, 100)]
         yield "how a layer's cost grows with members", layers.growth(shapes, folder, options.folder)
     if options.wants("layers"):
         shape = Shape(16, unit)
-        yield "how a push's cost grows with layers", manylayers.growth(world, (1, 4, 16), shape, folder)
+        yield "how a push's cost grows with layers", manylayers.growth(world, _steps(options, 1, 4, 16), shape, folder)
+
+
+def _steps(options: Options, *steps: int) -> tuple[int, ...]:
+    """How far to go: all the steps, and in a quick run the first two."""
+    return steps[:2] if options.quick else steps
