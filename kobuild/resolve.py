@@ -9,7 +9,7 @@ each time, and the lock follows them.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -39,6 +39,9 @@ class BaseResolver(Protocol):
 
     def __call__(self, name: str, platforms: Sequence[Platform], /) -> LockedBase | None:
         """What `name` points at now; None for scratch."""
+
+
+Found = Callable[[LockedTool], None]
 
 
 @frozen
@@ -71,10 +74,16 @@ class Resolution:
 
 
 def resolve_file(
-    settings: Settings, options: ResolveOptions, context: SourceContext, base_resolver: BaseResolver
+    settings: Settings,
+    options: ResolveOptions,
+    context: SourceContext,
+    base_resolver: BaseResolver,
+    *,
+    found: Found | None = None,
 ) -> Resolution:
     """Bring the lock beside the settings up to date, as the options say, and return it.
 
+    `found` hears of each tool that is new or has moved as soon as it is resolved, from several threads.
     Raises LockError (broken; missing under --frozen or --locked; not fitting), NewsFound (--check), UsageError (an
     unknown tool under --upgrade), and what sources and the base raise.
     """
@@ -88,7 +97,7 @@ def resolve_file(
         if options.prove:
             _require_proof(resolve(settings, old, options, context, base_resolver), path)
         return Resolution(old)
-    resolution = resolve(settings, old, options, context, base_resolver)
+    resolution = resolve(settings, old, options, context, base_resolver, found=found)
     if options.check:
         if resolution.changes:
             raise NewsFound(tuple(map(str, resolution.changes)))
@@ -107,7 +116,13 @@ def _require_proof(found: Resolution, path: Path) -> None:
 
 
 def resolve(
-    settings: Settings, old: Lock | None, options: ResolveOptions, context: SourceContext, base_resolver: BaseResolver
+    settings: Settings,
+    old: Lock | None,
+    options: ResolveOptions,
+    context: SourceContext,
+    base_resolver: BaseResolver,
+    *,
+    found: Found | None = None,
 ) -> Resolution:
     """The lock that fits the settings; independent tools are resolved side by side, and all their faults are told.
 
@@ -115,14 +130,19 @@ def resolve(
     """
     _check_names(settings, options)
     known = old or Lock()
+
+    def resolve_tool(tool: ToolSettings) -> LockedTool:
+        before = known.tools.get(tool.name)
+        after = _resolve_tool(tool, before, settings, options, context)
+        if found is not None and after != before:
+            found(after)
+        return after
+
     with ThreadPoolExecutor(max_workers=_WORKERS, thread_name_prefix="kobuild-resolve") as pool:
         try:
             base = pool.submit(_resolve_base, settings, known.base, options, base_resolver)
             _raise_failures([(BASE, base)])
-            tools = {
-                tool.name: pool.submit(_resolve_tool, tool, known.tools.get(tool.name), settings, options, context)
-                for tool in settings.tools
-            }
+            tools = {tool.name: pool.submit(resolve_tool, tool) for tool in settings.tools}
             _raise_failures([(f"tools.{name}", job) for name, job in tools.items()])
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -17,6 +17,7 @@ from kobuild.oci.reference import Reference
 from kobuild.progress import Reporter
 from kobuild.registry import Mirrors, RegistryClient, RegistryStore
 from kobuild.settings.model import Settings
+from kobuild.sources.download import stop_ahead
 from kobuild.sources.model import SourceContext
 from kobuild.store.cache import Cache, default_cache_dir
 from kobuild.transport import Transport
@@ -83,11 +84,12 @@ def open_workshop(
 ) -> Iterator[Workshop]:
     """A workshop for one run."""
     environ = dict(os.environ)
+    cache = Cache(cache_dir if cache_dir is not None else default_cache_dir())
     transport = Transport(reporter=reporter, insecure_hosts=insecure_hosts, environ=environ, offline=offline)
     try:
         yield Workshop(
             settings=settings,
-            cache=Cache(cache_dir if cache_dir is not None else default_cache_dir()),
+            cache=cache,
             transport=transport,
             registry=RegistryClient(transport, mirrors=find_mirrors(settings)),
             reporter=reporter,
@@ -95,4 +97,5 @@ def open_workshop(
             offline=offline,
         )
     finally:
+        stop_ahead(cache)
         transport.close()

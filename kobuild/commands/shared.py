@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from kobuild import github, report
@@ -15,12 +16,13 @@ from kobuild.base import resolve_base
 from kobuild.build import Build
 from kobuild.commands.output import print_json
 from kobuild.errors import KobuildError, UsageError
+from kobuild.fetchahead import fetch_for_layers
 from kobuild.lock import Lock
 from kobuild.oci.digest import Digest
 from kobuild.oci.platforms import Platform
 from kobuild.oci.reference import Reference
 from kobuild.report import group, reporting
-from kobuild.resolve import Resolution, ResolveOptions, resolve_file
+from kobuild.resolve import Found, Resolution, ResolveOptions, resolve_file
 from kobuild.settings.model import Settings
 from kobuild.settings.overrides import with_overrides
 from kobuild.settings.parse import parse_settings
@@ -154,20 +156,25 @@ def tell(arguments: argparse.Namespace, text: str) -> None:
         report.say(text)
 
 
-def resolve_with(workshop: Workshop, options: ResolveOptions) -> Resolution:
-    """Bring the lock up to date, as the options say."""
+def resolve_with(workshop: Workshop, options: ResolveOptions, found: Found | None = None) -> Resolution:
+    """Bring the lock up to date, as the options say; `found` hears of what is new in it as it comes."""
     return resolve_file(
         workshop.settings,
         options,
         workshop.sources,
         lambda name, platforms: resolve_base(name, platforms, workshop.open_store),
+        found=found,
     )
 
 
 def lock_for_build(arguments: argparse.Namespace, workshop: Workshop) -> Lock:
-    """The lock for a build: brought up to date where it lacks something, never moving a pin by itself."""
+    """The lock for a build: brought up to date where it lacks something, never moving a pin by itself.
+
+    What is new in it begins to be downloaded at once.
+    """
+    found = partial(fetch_for_layers, workshop, chosen_platforms(arguments, workshop.settings))
     with group("Resolve the pins", quiet=arguments.quiet):
-        resolution = resolve_with(workshop, ResolveOptions(locked=arguments.locked, frozen=arguments.frozen))
+        resolution = resolve_with(workshop, ResolveOptions(locked=arguments.locked, frozen=arguments.frozen), found)
     if resolution.written:
         say(workshop, f"wrote {workshop.settings.lock_path.name}")
     return resolution.lock

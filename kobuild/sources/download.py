@@ -82,8 +82,30 @@ def open_artifact(artifact: FileFacts, context: SourceContext) -> Iterator[Opene
     if opened is not None:
         yield opened
         return
-    with fetch(artifact, context) as download:
+    with _ahead.pop(_key(artifact, context), None) or fetch(artifact, context) as download:
         yield download
+
+
+def fetch_ahead(facts: FileFacts, context: SourceContext) -> None:
+    """Start to download what `open_artifact` will soon be asked for; does nothing where no network is needed for it.
+
+    Nor where some are on their way already. Whether it goes well is told by `open_artifact`.
+    """
+    artifact = _as_artifact(facts)
+    key = _key(artifact, context)
+    if context.offline or _find_here(artifact, context) is not None:
+        return
+    with _ahead_lock:
+        if key not in _ahead and len(_ahead) < _WORKERS:
+            _ahead[key] = fetch(artifact, context)
+
+
+def stop_ahead(cache: Cache) -> None:
+    """Stop what was fetched ahead into that cache and never asked for."""
+    for key in [key for key in list(_ahead) if key[0] == cache.root]:
+        download = _ahead.pop(key, None)
+        if download is not None:
+            download.close()
 
 
 def _as_artifact(facts: FileFacts) -> Artifact:
@@ -152,6 +174,9 @@ class Fetched:
 
 
 _running: Final[weakref.WeakSet[Download]] = weakref.WeakSet()
+_ahead: Final[dict[tuple[Path, str], Download]] = {}
+"""By cache and file, until somebody asks for them."""
+_ahead_lock: Final = threading.Lock()
 
 
 @final
@@ -286,6 +311,10 @@ def _partial_name(artifact: Artifact) -> str:
     return hashlib.sha256(f"{artifact.url}\0{artifact.sha256 or ''}".encode()).hexdigest()[:40]
 
 
+def _key(artifact: Artifact, context: SourceContext) -> tuple[Path, str]:
+    return context.cache.root, _partial_name(artifact)
+
+
 def fetch(artifact: Artifact, context: SourceContext, *, clock: Clock | None = None) -> Download:
     """Start to download; raises FetchError at once, naming the file, when the network is forbidden."""
     if context.offline and not (artifact.location or artifact.url).startswith("file:"):
@@ -346,6 +375,7 @@ class _Group:
 
 def stop_all() -> None:
     """Stop every download of this process that still runs: the person has interrupted, or another one has failed."""
+    _ahead.clear()
     for download in list(_running):
         download.stop()
 

@@ -140,6 +140,7 @@ class Upstream:
         self._private: set[str] = set()
         self._guards: dict[str, str] = {}
         self._faults: list[tuple[str, Fault]] = []
+        self._announced: list[tuple[str, threading.Event]] = []
         self._next_id = 1000
         self._lock = threading.Lock()
         self._servers = [_Server(self), _Server(self)]
@@ -331,6 +332,13 @@ class Upstream:
 
     # What happened.
 
+    def announce(self, part: str) -> threading.Event:
+        """Is set by the next request whose path contains `part`."""
+        event = threading.Event()
+        with self._lock:
+            self._announced.append((part, event))
+        return event
+
     def count(self, part: str = "") -> int:
         """How many requests had `part` in their path."""
         return len(self.logged(part))
@@ -378,6 +386,9 @@ class Upstream:
         """Remember a request."""
         with self._lock:
             self.requests.append(request)
+            announced = [event for part, event in self._announced if part in request.path]
+        for event in announced:
+            event.set()
 
     def find(self, path: str) -> _File | str | None:
         """The file at the path, the address that it redirects to, or None."""

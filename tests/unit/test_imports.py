@@ -45,6 +45,7 @@ STANDS_ON: Final[Mapping[str, tuple[str, ...]]] = {
     "basetree": ("base", "layers"),
     "recipes": ("basetree", "settings"),
     "sharing": ("image", "layers"),
+    "fetchahead": ("workshop", "recipes"),
     "layerjobs": ("workshop", "recipes", "sharing"),
     "build": ("layerjobs", "baseindex"),
     "layercache": ("registry", "sharing", "store"),
@@ -68,6 +69,7 @@ STANDS_ON: Final[Mapping[str, tuple[str, ...]]] = {
     "fleet": ("proof",),
     "commands": (
         "scaffold",
+        "fetchahead",
         "fleet",
         "layercache",
         "headstart",
