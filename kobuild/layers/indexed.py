@@ -18,7 +18,8 @@ from typing import IO, Final
 from kobuild.errors import ArchiveError
 from kobuild.layers.members import DIRECTORY, Member, show
 from kobuild.layers.sparse import Buffer
-from kobuild.layers.tarheader import ZERO_BLOCK, encode_header, padding
+from kobuild.layers.tarheader import BLOCK_BYTES as HEADER_BYTES
+from kobuild.layers.tarheader import ZERO_BLOCK, encode_header
 from kobuild.layers.threads import Block, Pipeline
 from kobuild.layers.writer import LayerWriter
 from kobuild.streams import Writable
@@ -48,8 +49,14 @@ class Segment:
         self.position = position
         """Where in that content."""
         self.last = member is not None and position + payload == member.size
-        self.followers: list[tuple[Member, int]] = []
+        self.followers: list[tuple[Member, int]] | None = None
         """Members without content whose headers lie in it, and where in the block those headers end."""
+
+    def add_follower(self, member: Member, end: int) -> None:
+        """A member without content has its header in it, which ends there in the block."""
+        if self.followers is None:
+            self.followers = []
+        self.followers.append((member, end))
 
 
 class Chunk:
@@ -100,11 +107,16 @@ class IndexedWriter(LayerWriter):
     def add(self, member: Member, content: Iterator[Buffer]) -> None:
         """Write one member."""
         self._write_structure(encode_header(member))
-        if member.size:
-            self._write_content(member, content)
-            self._write_structure(ZERO_BLOCK[: padding(member.size)])
+        size = member.size
+        if not size:
+            self._block.marks[-1].add_follower(member, self._block.length)
+            return
+        if size <= CHUNK_BYTES:
+            self._write_small(member, content)
         else:
-            self._block.marks[-1].followers.append((member, self._block.length))
+            self._write_content(member, content)
+        if fill := -size % HEADER_BYTES:
+            self._write_structure(ZERO_BLOCK[:fill])
 
     def abort(self, error: BaseException) -> None:
         """Stop the threads."""
@@ -117,15 +129,24 @@ class IndexedWriter(LayerWriter):
 
     def _write_structure(self, data: bytes) -> None:
         """Headers and padding: they go on in the segment at hand, or start one."""
-        if not data:
-            return
         block = self._block
-        if block.length + len(data) > _BLOCK_BYTES:
+        start, end = block.length, block.length + len(data)
+        if end > _BLOCK_BYTES:
             block = self._next_block()
+            start, end = 0, len(data)
         if not block.marks or (self.payload_alone and block.marks[-1].payload):
-            block.marks.append(Segment(block.length))
-        block.view[block.length : block.length + len(data)] = data
-        block.length += len(data)
+            block.marks.append(Segment(start))
+        block.view[start:end] = data
+        block.length = end
+
+    def _write_small(self, member: Member, content: Iterator[Buffer]) -> None:
+        """Content that is one segment."""
+        self._start_segment(member, member.size, 0)
+        view, at = self._block.view, self._block.length
+        for piece in content:
+            start, at = at, at + len(piece)
+            view[start:at] = piece
+        self._block.length = at
 
     def _write_content(self, member: Member, content: Iterator[Buffer]) -> None:
         position = room = 0
@@ -170,7 +191,7 @@ class IndexedWriter(LayerWriter):
             if segment.member is not None:
                 self._collect_chunk(block, segment, Chunk(offset, after, segment.position, segment.payload, digest))
             self._see_segment(block, segment, end)
-            for member, _ in segment.followers:
+            for member, _ in segment.followers or ():
                 self._record(member, [], "")
             offset = after
         for data in _gather(data for data, _ in block.output):
