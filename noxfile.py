@@ -51,12 +51,12 @@ def confirm(environment: Path) -> None:
     stamp.with_suffix(".new").replace(stamp)
 
 
-def install(session: nox.Session, *groups: str, kobuild: bool = True) -> None:
-    """Install kobuild and dependency groups into the session's own environment."""
+def install(session: nox.Session, *groups: str, kobuild: bool = True, bytecode: bool = True) -> None:
+    """Install kobuild and dependency groups into the session's own environment; bytecode is for what will be run."""
     environment = Path(session.virtualenv.location)
     wanted = requirements(*groups, kobuild=kobuild)
     if is_stale(environment, wanted):
-        session.install(*wanted)
+        session.install(*([] if bytecode else ["--no-compile"]), *wanted)
         confirm(environment)
 
 
@@ -102,7 +102,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check types with mypy, strictly."""
-    install(session, "types")
+    install(session, "types", bytecode=False)
     session.run("mypy")
 
 
