@@ -138,8 +138,10 @@ class TarReader:
         """The same, from a first header that may be an extended one."""
         own: list[tuple[bytes, bytes]] = []
         long_name = long_link = None
+        awaits_member = False
         while member.kind not in _KNOWN_KINDS:
             kind = member.kind
+            awaits_member = awaits_member or kind in b"xXLK"
             if kind in b"xX":
                 own += pax.parse_records(self._take_extended(member), self._place)
             elif kind == b"g":
@@ -152,7 +154,7 @@ class TarReader:
                 self.plain = False  # a volume label says nothing about files
             else:
                 raise ArchiveError(f"read {self._place}: member {show(member.name)} is of unknown kind {show(kind)}")
-            following = self._take_block(inside=bool(own) or long_name is not None or long_link is not None)
+            following = self._take_block(inside=awaits_member)
             if following is None:
                 return None
             block = following

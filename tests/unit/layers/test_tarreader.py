@@ -213,6 +213,12 @@ def test_huge_extended_headers_are_refused() -> None:
         move(raw_member(b"x", b"pax", b"", size=2**30) + bytes(1024))
 
 
+@pytest.mark.parametrize("kind", [b"x", b"X", b"L", b"K"])
+def test_an_extended_header_that_says_nothing_needs_its_member_too(kind: bytes) -> None:
+    with pytest.raises(TruncatedArchive, match="after an extended header"):
+        move(raw_member(kind, b"pax", bytes(43)) + bytes(1024))
+
+
 def test_an_extended_header_needs_its_member() -> None:
     for kind in (b"x", b"L", b"K"):
         lone = raw_member(kind, b"pax", b"12 path=abc\n")
