@@ -518,6 +518,7 @@ class _QuietServer(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # as every real server: else each answer would wait for an acknowledgement
     timeout = 30
 
     @property
