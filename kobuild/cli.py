@@ -82,7 +82,11 @@ def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     common = _common()
     named = next((word for word in argv if not word.startswith("-")), None)
+    # A parser for each of the others would take a fiftieth of the start.
+    listed = argv[0] if argv and argv[0] in COMMANDS else None
     for name, text in COMMANDS.items():
+        if listed not in (None, name):
+            continue
         description = f"{text[0].upper()}{text[1:]}."
         command = subparsers.add_parser(
             name, help=text, description=description, parents=[common], allow_abbrev=False, epilog=_EPILOG

@@ -24,5 +24,6 @@ def fetch_for_layers(workshop: Workshop, platforms: Sequence[Platform], tool: Lo
             lacks_proof = artifact.lacks(wanted.require) is not None
             if not lacks_proof and find_record(workshop.cache, plan.recipe(artifact.sha256)) is None:
                 fetch_ahead(artifact, workshop.sources)
+                import kobuild.layers.engine  # noqa: F401, PLC0415 - needed next, and there is time now
     except KobuildError:
         return  # the build meets it again, and tells it in its place
