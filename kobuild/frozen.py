@@ -58,10 +58,16 @@ def _make(cls: type[T]) -> type[T]:
         text = ", ".join(f"{item.name}={getattr(self, item.name)!r}" for item in listed if item.repr)
         return f"{self.__class__.__qualname__}({text})"
 
+    def restore(self: Any, state: Sequence[Any]) -> None:
+        for item, value in zip(listed, state, strict=True):
+            object.__setattr__(self, item.name, value)
+
     made.__init__ = initialize
     made.__eq__ = equals
     made.__hash__ = lambda self: hash(hashed(self))
     made.__repr__ = represent
+    made.__getstate__ = lambda self: [getattr(self, item.name) for item in listed]  # for copy and pickle
+    made.__setstate__ = restore
     made.__setattr__ = _refuse_to_set
     made.__delattr__ = _refuse_to_delete
     return made  # type: ignore[no-any-return]

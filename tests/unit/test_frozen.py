@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import pickle
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, dataclass, field
 from typing import Any
@@ -120,6 +122,12 @@ class Theirs:
     number: int
     text: str
     flags: tuple[bool, ...]
+
+
+@pytest.mark.parametrize("kind", [Ours, Theirs])
+def test_a_value_can_be_copied_and_pickled(kind: Callable[..., Any]) -> None:
+    value = kind(1, "a", (True,))
+    assert copy.copy(value) == copy.deepcopy(value) == pickle.loads(pickle.dumps(value)) == value  # noqa: S301 - our own
 
 
 @given(VALUES, VALUES)
