@@ -18,8 +18,7 @@ from typing import IO, Final
 from kobuild.errors import ArchiveError
 from kobuild.layers.members import DIRECTORY, Member, show
 from kobuild.layers.sparse import Buffer
-from kobuild.layers.tarheader import BLOCK_BYTES as HEADER_BYTES
-from kobuild.layers.tarheader import ZERO_BLOCK, encode_header
+from kobuild.layers.tarheader import ZERO_BLOCK, encode_header, padding
 from kobuild.layers.threads import Block, Pipeline
 from kobuild.layers.writer import LayerWriter
 from kobuild.streams import Writable
@@ -49,14 +48,8 @@ class Segment:
         self.position = position
         """Where in that content."""
         self.last = member is not None and position + payload == member.size
-        self.followers: list[tuple[Member, int]] | None = None
+        self.followers: list[tuple[Member, int]] = []
         """Members without content whose headers lie in it, and where in the block those headers end."""
-
-    def add_follower(self, member: Member, end: int) -> None:
-        """A member without content has its header in it, which ends there in the block."""
-        if self.followers is None:
-            self.followers = []
-        self.followers.append((member, end))
 
 
 class Chunk:
@@ -109,13 +102,13 @@ class IndexedWriter(LayerWriter):
         self._write_structure(encode_header(member))
         size = member.size
         if not size:
-            self._block.marks[-1].add_follower(member, self._block.length)
+            self._block.marks[-1].followers.append((member, self._block.length))
             return
         if size <= CHUNK_BYTES:
             self._write_small(member, content)
         else:
             self._write_content(member, content)
-        if fill := -size % HEADER_BYTES:
+        if fill := padding(size):
             self._write_structure(ZERO_BLOCK[:fill])
 
     def abort(self, error: BaseException) -> None:
@@ -191,7 +184,7 @@ class IndexedWriter(LayerWriter):
             if segment.member is not None:
                 self._collect_chunk(block, segment, Chunk(offset, after, segment.position, segment.payload, digest))
             self._see_segment(block, segment, end)
-            for member, _ in segment.followers or ():
+            for member, _ in segment.followers:
                 self._record(member, [], "")
             offset = after
         for data in _gather(data for data, _ in block.output):

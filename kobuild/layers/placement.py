@@ -54,8 +54,6 @@ class Placer:
         kept = frozenset(map(_encode, plan.base_directories))
         self._skipped = STANDARD_DIRS | kept if plan.base_has_standard_dirs else kept
         self._moved = {_encode(path): _encode(place) for path, place in plan.moved}
-        self._mode = plan.mode
-        self._most_bytes = plan.limits.total_bytes
         self._filters = bool(plan.only) or plan.strip > 0
         self._folders: dict[bytes, dict[bytes, int]] = {b"": {}}
         self._seen: dict[bytes, tuple[bytes, dict[bytes, int]]] = {}
@@ -131,8 +129,8 @@ class Placer:
         return True
 
     def _finish(self, member: Member, name: bytes, borrowed: bytes | None = None) -> Placed:
-        if self._mode is not None and member.kind in (REGULAR, HARD_LINK):
-            member.mode = self._mode
+        if self._plan.mode is not None and member.kind in (REGULAR, HARD_LINK):
+            member.mode = self._plan.mode
         self._count(member, name)
         return Placed(member, borrowed)
 
@@ -179,9 +177,10 @@ class Placer:
     def _count(self, member: Member, name: bytes) -> None:
         self.members += 1
         self._total_bytes += member.size
-        if self._total_bytes > self._most_bytes:
+        if self._total_bytes > self._plan.limits.total_bytes:
             raise LimitExceeded(
-                f"{self._place}: with member {show(name)} the layer has more than {self._most_bytes} bytes",
+                f"{self._place}: with member {show(name)} the layer has more than "
+                f"{self._plan.limits.total_bytes} bytes",
                 hint="set max-size if this archive is to be trusted",
             )
         if member.mtime is None:

@@ -11,7 +11,6 @@ from kobuild.layers.budget import SPARE_BUFFERS
 from kobuild.layers.compressing import GZIP_HEADER, WINDOW_BYTES, crc32, deflate_block, gzip_trailer, open_zstd
 from kobuild.layers.members import Member
 from kobuild.layers.sparse import Buffer
-from kobuild.layers.tarheader import BLOCK_BYTES as HEADER_BYTES
 from kobuild.layers.tarheader import ZERO_BLOCK, encode_header, padding
 from kobuild.layers.threads import Block, Pipeline
 from kobuild.layers.writer import LayerWriter
@@ -50,7 +49,7 @@ class PlainWriter(LayerWriter):
         header = encode_header(member)
         block, size = self._block, member.size
         at = block.length + len(header)
-        end = at + size + (-size % HEADER_BYTES)
+        end = at + size + padding(size)
         if end > BLOCK_BYTES:
             self._add_across(header, size, content)
             return

@@ -256,8 +256,8 @@ class TarReader:
             kind = member.kind = REGULAR
         if kind not in _LINKS:
             member.link = b""
-        self._left = size = member.size
-        self._padding = -size % BLOCK_BYTES
+        self._left = member.size
+        self._padding = padding(member.size)
         return member
 
     def _apply_records(self, member: Member, records: Mapping[bytes, bytes]) -> None:

@@ -153,7 +153,7 @@ class ZstdChunkedWriter(IndexedWriter):
                 self._split_file(segment.member, self._crc.to_bytes(8, "big"))
             return
         start = segment.start
-        for member, header_end in segment.followers or ():
+        for member, header_end in segment.followers:
             self._split_structure(block, start, header_end)
             self._split_file(member, b"")
             start = header_end
