@@ -105,7 +105,8 @@ class IndexedWriter(LayerWriter):
             self._block.marks[-1].followers.append((member, self._block.length))
             return
         if size <= CHUNK_BYTES:
-            self._write_small(member, content)
+            self._start_segment(member, size, 0)
+            self._block.extend(content)
         else:
             self._write_content(member, content)
         if fill := padding(size):
@@ -131,15 +132,6 @@ class IndexedWriter(LayerWriter):
             block.marks.append(Segment(start))
         block.view[start:end] = data
         block.length = end
-
-    def _write_small(self, member: Member, content: Iterator[Buffer]) -> None:
-        """Content that is one segment."""
-        self._start_segment(member, member.size, 0)
-        view, at = self._block.view, self._block.length
-        for piece in content:
-            start, at = at, at + len(piece)
-            view[start:at] = piece
-        self._block.length = at
 
     def _write_content(self, member: Member, content: Iterator[Buffer]) -> None:
         position = room = 0

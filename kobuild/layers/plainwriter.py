@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from itertools import chain
 from typing import Final
 
 from kobuild.layers.budget import SPARE_BUFFERS
@@ -48,19 +49,13 @@ class PlainWriter(LayerWriter):
         """Write one member with its whole content."""
         header = encode_header(member)
         block, size = self._block, member.size
-        at = block.length + len(header)
-        end = at + size + padding(size)
-        if end > BLOCK_BYTES:
+        fill = padding(size)
+        if block.length + len(header) + size + fill > BLOCK_BYTES:
             self._add_across(header, size, content)
-            return
-        view = block.view
-        view[block.length : at] = header
-        if size:
-            for piece in content:
-                start, at = at, at + len(piece)
-                view[start:at] = piece
-            view[at:end] = ZERO_BLOCK[: end - at]
-        block.length = end
+        elif size:
+            block.extend(chain((header,), content, (ZERO_BLOCK[:fill],)))
+        else:
+            block.extend((header,))
 
     def _add_across(self, header: bytes, size: int, content: Iterator[Buffer]) -> None:
         """Write a member that does not fit into the block at hand."""

@@ -7,11 +7,12 @@ depends on timing: blocks are cut by size alone and collected in order.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from queue import SimpleQueue
 from typing import Any, Final, Generic, TypeVar
 
 from kobuild.layers.budget import SPARE_BUFFERS
+from kobuild.layers.sparse import Buffer
 
 T = TypeVar("T")
 
@@ -87,6 +88,14 @@ class Block:
     def filled(self) -> memoryview:
         """The bytes in use."""
         return self.view[: self.length]
+
+    def extend(self, pieces: Iterable[Buffer]) -> None:
+        """Add bytes, for which there must be room."""
+        view, at = self.view, self.length
+        for piece in pieces:
+            start, at = at, at + len(piece)
+            view[start:at] = piece
+        self.length = at
 
 
 class Pipeline:
