@@ -46,12 +46,17 @@ def open_store(text: str, *, folder: Path, open_registry: Callable[[Reference], 
     return open_registry(Reference.parse(text)) if location is None else location.open()
 
 
-def resolve_base(name: str, platforms: Iterable[Platform], opener: OpenStore) -> LockedBase | None:
-    """What `name` points at now, None for `scratch`; raises BaseError where it has no image for one of `platforms`."""
+def resolve_base(
+    name: str, platforms: Iterable[Platform], opener: OpenStore, cache: Cache | None = None
+) -> LockedBase | None:
+    """What `name` points at now, None for `scratch`; raises BaseError where it has no image for one of `platforms`.
+
+    With a `cache`, the documents that were read are kept for `load_base`: registries count how often they are asked.
+    """
     if name == SCRATCH:
         return None
-    store = opener(name)
-    root = store.root()
+    store = _open_cached(name, name, opener, cache)
+    root = store.keep(store.root())
     manifests = {platform: str(choose_manifest(store, root, platform).digest) for platform in platforms}
     return LockedBase(name, str(root.digest), manifests)
 
@@ -177,9 +182,14 @@ class _Reader:
 
 
 def open_cached(name: str, digest: Digest, opener: OpenStore, cache: Cache | None) -> CachingStore:
-    """The base by digest; what is on this disk already needs no second copy, and has no cache before it."""
+    """The base by digest."""
+    return _open_cached(name, pinned_name(name, digest), opener, cache)
+
+
+def _open_cached(name: str, spelling: str, opener: OpenStore, cache: Cache | None) -> CachingStore:
+    """The base as `spelling` says it; what is on this disk already needs no second copy, and has no cache before it."""
     is_remote = Location.parse(name) is None
-    return CachingStore(opener(pinned_name(name, digest)), cache if is_remote else None)
+    return CachingStore(opener(spelling), cache if is_remote else None)
 
 
 def moved_on(name: str, error: Exception) -> BaseError:

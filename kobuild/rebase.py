@@ -35,7 +35,7 @@ def find_new_base(workshop: Workshop, lock: Lock) -> LockedBase | None:
     name = workshop.settings.image.base
     if name == SCRATCH or lock.base is None:
         raise UsageError("rebase: the image has no base: it was built from scratch")
-    found = resolve_base(name, workshop.settings.image.platforms, workshop.open_store)
+    found = resolve_base(name, workshop.settings.image.platforms, workshop.open_store, workshop.cache)
     return found if found != lock.base else None
 
 

@@ -16,7 +16,7 @@ from kobuild.base import resolve_base
 from kobuild.build import Build
 from kobuild.commands.output import print_json
 from kobuild.errors import KobuildError, UsageError
-from kobuild.fetchahead import fetch_for_layers
+from kobuild.fetchahead import fetch_for_layers, get_ready
 from kobuild.lock import Lock
 from kobuild.oci.digest import Digest
 from kobuild.oci.platforms import Platform
@@ -162,7 +162,7 @@ def resolve_with(workshop: Workshop, options: ResolveOptions, found: Found | Non
         workshop.settings,
         options,
         workshop.sources,
-        lambda name, platforms: resolve_base(name, platforms, workshop.open_store),
+        lambda name, platforms: resolve_base(name, platforms, workshop.open_store, workshop.cache),
         found=found,
     )
 
@@ -173,6 +173,7 @@ def lock_for_build(arguments: argparse.Namespace, workshop: Workshop) -> Lock:
     What is new in it begins to be downloaded at once.
     """
     found = partial(fetch_for_layers, workshop, chosen_platforms(arguments, workshop.settings))
+    get_ready(workshop)
     with group("Resolve the pins", quiet=arguments.quiet):
         resolution = resolve_with(workshop, ResolveOptions(locked=arguments.locked, frozen=arguments.frozen), found)
     if resolution.written:

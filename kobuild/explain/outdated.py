@@ -202,7 +202,7 @@ def _base_news(workshop: Workshop, locked: LockedBase | None) -> BaseNews | None
         )
     if _points_at(workshop, name) == locked.digest:
         return BaseNews(name, locked.digest, locked.digest, ())
-    current = resolve_base(name, workshop.settings.image.platforms, workshop.open_store)
+    current = resolve_base(name, workshop.settings.image.platforms, workshop.open_store, workshop.cache)
     assert current is not None, "only scratch has no base"  # noqa: S101
     moved = (platform for platform, digest in current.platforms.items() if locked.platforms.get(platform) != digest)
     return BaseNews(name, locked.digest, current.digest, tuple(moved))

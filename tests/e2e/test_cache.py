@@ -76,6 +76,17 @@ def downloads(upstream: Upstream) -> int:
     return sum(item.method == "GET" and item.path.startswith("/release-assets/") for item in upstream.requests)
 
 
+def test_a_registry_is_asked_once_for_each_document_of_the_base(project: Kobuild, registry: DockerRegistry) -> None:
+    base = f"{registry.host}/a/base:1"
+    project.ok("push", "--target", base)
+    project.settings(SETTINGS.format(target="localhost:1/a/b:c", one="==1.0").replace("scratch", base))
+    registry.forget()
+    project.ok("build")
+    asked = [path.rpartition("/")[2] for method, path, _ in registry.requests() if method == "GET" and path != "/v2/"]
+    assert len(asked) == 2, "the manifest by its tag, and the config"
+    project.ok("build", "--offline", "--output", "oci:other")
+
+
 def test_a_damaged_layer_is_made_again_while_it_is_written_to_a_layout(project: Kobuild, upstream: Upstream) -> None:
     built = project.ok("build", "--json").json
     upstream.requests.clear()

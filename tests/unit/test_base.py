@@ -96,6 +96,21 @@ def test_a_single_manifest_is_checked_by_its_config() -> None:
         locked(shelf, ARM64)
 
 
+@pytest.mark.parametrize("others", [(), (ARM64,)], ids=["a manifest", "an index"])
+def test_what_was_read_to_resolve_is_not_asked_for_again(others: tuple[Platform, ...], tmp_path: Path) -> None:
+    images = [random_image(number, platform=platform) for number, platform in enumerate((AMD64, *others))]
+    shelf, cache = shelf_of(*images), Cache(tmp_path)
+    if not others:
+        shelf.tag(images[0].manifest)
+    base = resolve_base("example.com/base", [AMD64], shelf.open, cache)
+    loaded = load_base(base, AMD64, shelf.open, cache)
+    assert loaded.config == images[0].config
+    assert len(shelf.asked) == len(set(shelf.asked))
+    shelf.asked.clear()
+    assert resolve_base("example.com/base", [AMD64], shelf.open, cache) == base
+    assert shelf.asked == [f"manifest {shelf.tags['latest']}"], "a tag may move"
+
+
 @pytest.mark.parametrize(
     ("wanted", "offered", "chosen"),
     [
