@@ -27,6 +27,11 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "--rounds", type=int, default=5, help="measured rounds after the warm-up (default: %(default)s)"
     )
     parser.add_argument("--only", action="append", choices=PARTS, default=[], help="only this part; may be repeated")
+    parser.add_argument(
+        "--in-memory",
+        action="store_true",
+        help="keep the registry's storage in memory, where that has room: on a disk its fsync is a part of every push",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything measured to a file")
     parser.add_argument(
         "--original",
@@ -57,6 +62,7 @@ def main(argv: list[str] | None = None) -> int:
             quick=arguments.quick,
             large=arguments.large,
             only=tuple(arguments.only),
+            in_memory=arguments.in_memory,
             originals=tuple(_originals(arguments.original)),
         )
         done = []

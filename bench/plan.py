@@ -36,6 +36,8 @@ class Options:
     quick: bool
     large: bool
     only: tuple[str, ...]
+    in_memory: bool
+    """Whether the registry's storage is in memory."""
     originals: tuple[tuple[str, Path], ...]
     """Compression and program."""
 
@@ -47,7 +49,7 @@ def groups(options: Options, say: Callable[[str], None]) -> Iterator[Group]:
     """Measure part by part."""
     say("making the inputs")
     inputs = small_inputs(options.folder / "small") if options.quick else real_inputs(Loads(options.inputs))
-    with run_world(inputs, options.folder) as world:
+    with run_world(inputs, options.folder, on_disk=not options.in_memory) as world:
         for title, trials in _parts(options, inputs, world):
             yield compare(title, trials, options.rounds, say, warm_up=not options.quick)
 

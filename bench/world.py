@@ -114,9 +114,9 @@ def _publish(upstream: Upstream, inputs: Inputs) -> None:
 
 
 @contextlib.contextmanager
-def run_world(inputs: Inputs, folder: Path) -> Iterator[World]:
-    """The servers for the length of a block."""
-    with Upstream() as upstream, run_registry(folder / "registry", on_disk=True) as registry:
+def run_world(inputs: Inputs, folder: Path, *, on_disk: bool = True) -> Iterator[World]:
+    """The servers for the length of a block; off the disk the registry's storage is in memory."""
+    with Upstream() as upstream, run_registry(folder / "registry", on_disk=on_disk) as registry:
         _publish(upstream, inputs)
         world = World(inputs, upstream, registry, folder)
         source = f"oci:{inputs.base_layout}:{inputs.base_tag}"
