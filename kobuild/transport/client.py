@@ -8,23 +8,22 @@ import os
 import threading
 from collections.abc import Collection, Container, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urldefrag, urljoin, urlsplit
-
-import requests
-import urllib3
 
 from kobuild._version import __version__
 from kobuild.errors import FetchError, KobuildError
 from kobuild.oci.reference import Registry
 from kobuild.progress import NullReporter, Reporter
 from kobuild.transport.addresses import hide_queries_in_logs, netloc, origin, redact
-from kobuild.transport.failures import connection_failure, refusal, refusal_kind
+from kobuild.transport.certs import HostTls, certs_folders, find_host_tls
+from kobuild.transport.failures import refusal, refusal_kind
 from kobuild.transport.messages import Request, Response
 from kobuild.transport.retrying import RETRYABLE_STATUSES, Backoff, Clock, SystemClock, parse_retry_after
 from kobuild.transport.scrubbing import scrub
-from kobuild.transport.tls import HostTls, certs_folders, find_host_tls
-from kobuild.transport.wire import Adapter, prepare, proxies_for
+
+if TYPE_CHECKING:
+    from kobuild.transport.wire import Adapter
 
 _logger = logging.getLogger(__name__)
 
@@ -156,11 +155,13 @@ class Transport:
 
     def _exchange(self, request: Request, url: str, headers: Mapping[str, str]) -> Response | FetchError:
         """One request and its answer's head; a failure of the connection comes back as a value."""
+        # Here, not above: half of a short command's time would be the import of requests, which many need not.
+        from kobuild.transport.wire import exchange  # noqa: PLC0415
+
         self._check_scheme(request, url)
-        try:
-            raw = self._adapter(url).exchange(prepare(request, url, headers), request, proxies_for(url))
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            return connection_failure(request.method, url, error, request.read_seconds)
+        raw = exchange(self._adapter(url), request, url, headers)
+        if isinstance(raw, FetchError):
+            return raw
         _logger.debug("%s %s: %s", request.method, redact(url), raw.status)
         return Response(raw, request, url)
 
@@ -182,6 +183,8 @@ class Transport:
 
     def _adapter(self, url: str) -> Adapter:
         """The pool for the address; hosts with certificates of their own have their own."""
+        from kobuild.transport.wire import Adapter  # noqa: PLC0415
+
         parts = urlsplit(url)
         secure = parts.scheme.lower() == "https"
         with self._lock:

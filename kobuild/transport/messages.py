@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import field
 from types import TracebackType
 from typing import Any, Final, final
 
-import urllib3
-
-from kobuild.errors import FetchError
 from kobuild.frozen import frozen
 from kobuild.streams import Readable, read_bounded
 from kobuild.transport.addresses import redact
-from kobuild.transport.failures import READ_SECONDS, describe, root_cause
 
+_READ_SECONDS: Final = 60.0
+"""How long a server may say nothing before the connection counts as broken."""
 _DRAIN_BYTES: Final = 64 * 1024
 """An unread rest up to this is read to the end, so that its connection can be used again."""
 
@@ -44,7 +41,7 @@ class Request:
     """Let the server compress the body; for documents, never for archives and blobs, whose bytes count."""
     netrc: bool = False
     """Use the user's netrc file where no Authorization is given; for downloads, never for registries."""
-    read_seconds: float = READ_SECONDS
+    read_seconds: float = _READ_SECONDS
     """How long the server may say nothing."""
 
 
@@ -67,10 +64,13 @@ class Response:
         """Read at most `size` bytes; raises FetchError for a body that breaks or ends before its Content-Length."""
         if size == 0:
             return b""
+        from kobuild.transport import broken  # noqa: PLC0415 - as in client.py
+
         try:
             data: bytes = self._raw.read(size if size > 0 else None, decode_content=self._request.compressed)
-        except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
-            failure = self._broken(error)
+        except broken.BROKEN_BODY as error:
+            self._raw.close()
+            failure = broken.body_failure(self.place, self._count, error, self._request.read_seconds)
         else:
             self._count += len(data)
             return data
@@ -95,11 +95,6 @@ class Response:
         else:
             self._raw.close()
         self._raw.release_conn()
-
-    def _broken(self, error: Exception) -> FetchError:
-        self._raw.close()
-        reason = describe(root_cause(error), self._request.read_seconds)
-        return FetchError(f"{self.place}: broke off after {self._count} bytes: {reason}", retryable=True)
 
     def __enter__(self) -> Response:
         return self

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import time
 from datetime import timezone
-from email.utils import parsedate_to_datetime
 from typing import Final, Protocol
 
 from kobuild.frozen import frozen
@@ -59,6 +58,8 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
     text = value.strip()
     if text.isdecimal() and len(text) < 10:
         return float(text)
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415 - a large import for what is seldom met
+
     try:
         moment = parsedate_to_datetime(text)
         aware = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)

@@ -1,79 +1,23 @@
-"""Which certificates are trusted, and which are shown: the system's store, the environment's, and `certs.d` folders.
-
-`certs.d` is laid out as Docker (docs.docker.com, "Use CA certificates with Docker Engine") and containers
-(containers-certs.d(5)) have it:
-
-    DIR/HOST[:PORT]/*.crt           authorities to trust for that registry, beside the system's own
-    DIR/HOST[:PORT]/NAME.cert       a client certificate, with its key in NAME.key
-"""
+"""Which certificates are trusted, and which are shown: the system's store, the environment's, and the host's own."""
 
 from __future__ import annotations
 
 import os
 import ssl
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import truststore
 
 from kobuild.errors import UsageError
-from kobuild.frozen import frozen
+from kobuild.transport.certs import HostTls
 
 BUNDLE_VARIABLES: Final = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 """Each names a file or folder of authorities that stands in for the system's store; the first that is set counts."""
 EXTRA_VARIABLES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 """OpenSSL's own names: where the system's store is."""
-
-
-@frozen
-class HostTls:
-    """What one host needs beside the system's store."""
-
-    authorities: tuple[Path, ...] = ()
-    """PEM files of authorities."""
-    client: tuple[tuple[Path, Path], ...] = ()
-    """Pairs of client certificate and key, PEM."""
-
-
-def certs_folders(environ: Mapping[str, str]) -> tuple[Path, ...]:
-    """The `certs.d` folders, those of the user before those of the system."""
-    home = Path(environ.get("HOME") or Path.home())
-    config = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
-    return (
-        config / "containers" / "certs.d",
-        config / "docker" / "certs.d",
-        Path("/etc/containers/certs.d"),
-        Path("/etc/docker/certs.d"),
-    )
-
-
-def find_host_tls(host: str, folders: Iterable[Path]) -> HostTls | None:
-    """What `host[:port]` needs, from the first folder that has a directory of that name; None where none has.
-
-    Raises UsageError for a client certificate without its key.
-    """
-    for folder in folders:
-        place = folder / host
-        try:
-            names = sorted(place.iterdir())
-        except OSError:
-            continue
-        authorities = tuple(path for path in names if path.suffix == ".crt")
-        certificates = [path for path in names if path.suffix == ".cert"]
-        return HostTls(authorities, tuple((path, _key_of(path)) for path in certificates))
-    return None
-
-
-def _key_of(certificate: Path) -> Path:
-    key = certificate.with_suffix(".key")
-    if not key.is_file():
-        raise UsageError(
-            f"read client certificate {certificate}: its key {key.name} is missing",
-            hint="a client certificate NAME.cert stands beside its key NAME.key",
-        )
-    return key
 
 
 def make_context(environ: Mapping[str, str], host: HostTls | None = None) -> ssl.SSLContext:

@@ -8,26 +8,36 @@ from typing import Any, Final
 import requests
 import requests.adapters
 import requests.utils
+import urllib3
 
 from kobuild.errors import SizeMismatch, StorageError
 from kobuild.oci.reference import Registry
 from kobuild.streams import CHUNK_BYTES, Readable
 from kobuild.transport.addresses import netloc, redact
-from kobuild.transport.failures import CONNECT_SECONDS
+from kobuild.transport.broken import CONNECT_SECONDS, connection_failure
+from kobuild.transport.certs import HostTls
 from kobuild.transport.messages import Body, Request
-from kobuild.transport.tls import HostTls, make_context
+from kobuild.transport.tls import make_context
 
 _CONNECTIONS_PER_HOST: Final = 32
 
 
-def proxies_for(url: str) -> dict[str, str]:
+def exchange(adapter: Adapter, request: Request, url: str, headers: Mapping[str, str]) -> Any:
+    """Send to `url`; urllib3's answer with its body unread. A failure of the connection comes back as FetchError."""
+    try:
+        return adapter.exchange(_prepare(request, url, headers), request, _proxies_for(url))
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        return connection_failure(request.method, url, error, request.read_seconds)
+
+
+def _proxies_for(url: str) -> dict[str, str]:
     """The environment's proxies for the address; loopback is never reached through one."""
     if Registry(netloc(url)).is_loopback:
         return {}
     return requests.utils.get_environ_proxies(url)
 
 
-def prepare(request: Request, url: str, headers: Mapping[str, str]) -> requests.PreparedRequest:
+def _prepare(request: Request, url: str, headers: Mapping[str, str]) -> requests.PreparedRequest:
     """The request without its body, for `url`, with the user's netrc where that was asked for."""
     prepared = requests.Request(request.method, url, dict(headers)).prepare()
     if request.netrc and "Authorization" not in prepared.headers:

@@ -13,7 +13,7 @@ import pytest
 MAKING = ("kobuild.decompress", "kobuild.layers.engine", "kobuild.layers.tarreader", "kobuild.layers.toc", "isal")
 WRITING = ("kobuild.store.dockerarchive", "kobuild.store.ociarchive", "kobuild.store.layoutwriter")
 ELSEWHERE = ("kobuild.layercache", "kobuild.fleet", "kobuild.explain", "kobuild.signatures.keyless", "rich", "nox")
-LIBRARIES = ("tarfile", "platformdirs")
+LIBRARIES = ("tarfile", "platformdirs", "requests", "urllib3", "ssl", "http.client", "email.utils")
 
 
 @pytest.mark.parametrize("command", ["push", "build", "matrix"])

@@ -9,7 +9,8 @@ import truststore
 
 from kobuild.errors import FetchError, UsageError
 from kobuild.transport import Request, Transport, origin
-from kobuild.transport.tls import BUNDLE_VARIABLES, certs_folders, find_host_tls, make_context
+from kobuild.transport.certs import certs_folders, find_host_tls
+from kobuild.transport.tls import BUNDLE_VARIABLES, make_context
 from tests.support.certificates import Authority, make_authority
 from tests.support.recorders import HeldClock
 from tests.support.scripted import Reply, replies, serve
