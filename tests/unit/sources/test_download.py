@@ -456,7 +456,10 @@ from kobuild.transport import Transport
 url, cache = sys.argv[1:]
 context = SourceContext(transport=Transport(), cache=Cache(Path(cache)), folder=Path(cache))
 print("begun", flush=True)
-fetch_all([Artifact(f"{url}?{number}", "tool.tar.gz") for number in range(8)], context)
+try:
+    fetch_all([Artifact(f"{url}?{number}", "tool.tar.gz") for number in range(8)], context)
+except KeyboardInterrupt:  # Python's own ending would depend on what other threads are importing
+    sys.exit("interrupted")
 """
 
 
@@ -476,6 +479,6 @@ def test_an_interrupt_ends_all_and_leaves_no_blob(upstream: Upstream, context: S
             _, stderr = process.communicate(timeout=20)
         finally:
             process.kill()
-    assert process.returncode == -signal.SIGINT
-    assert stderr.rstrip().endswith(b"KeyboardInterrupt")
+    assert process.returncode == 1
+    assert stderr == b"interrupted\n"
     assert _blobs(context) == []
