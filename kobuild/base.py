@@ -55,7 +55,7 @@ def resolve_base(
     """
     if name == SCRATCH:
         return None
-    store = _open_cached(name, name, opener, cache)
+    store = open_cached(name, opener, cache)
     root = store.keep(store.root())
     manifests = {platform: str(choose_manifest(store, root, platform).digest) for platform in platforms}
     return LockedBase(name, str(root.digest), manifests)
@@ -154,7 +154,7 @@ class _Reader:
     def __init__(self, name: str, digest: Digest, opener: OpenStore, cache: Cache | None) -> None:
         self._name = name
         self._digest = digest
-        self._store = open_cached(name, digest, opener, cache)
+        self._store = open_cached(pinned_name(name, digest), opener, cache)
 
     def load(self, platform: Platform, *, keep_layers: bool) -> Image:
         manifest = self._read_manifest()
@@ -181,15 +181,10 @@ class _Reader:
         return document
 
 
-def open_cached(name: str, digest: Digest, opener: OpenStore, cache: Cache | None) -> CachingStore:
-    """The base by digest."""
-    return _open_cached(name, pinned_name(name, digest), opener, cache)
-
-
-def _open_cached(name: str, spelling: str, opener: OpenStore, cache: Cache | None) -> CachingStore:
-    """The base as `spelling` says it; what is on this disk already needs no second copy, and has no cache before it."""
+def open_cached(name: str, opener: OpenStore, cache: Cache | None) -> CachingStore:
+    """The base by its name, pinned or not; what is on this disk already needs no second copy, and gets no cache."""
     is_remote = Location.parse(name) is None
-    return CachingStore(opener(spelling), cache if is_remote else None)
+    return CachingStore(opener(name), cache if is_remote else None)
 
 
 def moved_on(name: str, error: Exception) -> BaseError:

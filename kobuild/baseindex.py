@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import field, replace
 from typing import Final
 
-from kobuild.base import CachingStore, OpenStore, moved_on, open_cached
+from kobuild.base import CachingStore, OpenStore, moved_on, open_cached, pinned_name
 from kobuild.errors import BaseError, LayoutError, NotFound
 from kobuild.frozen import frozen
 from kobuild.image.blobs import Blob
@@ -55,7 +55,7 @@ def inherit(
     is_asked = settings.keeps_other_platforms or settings.keeps_base_annotations
     if locked is None or not is_asked or locked.digest in locked.platforms.values():
         return Inherited()
-    store = open_cached(locked.name, Digest.parse(locked.digest), opener, cache)
+    store = open_cached(pinned_name(locked.name, Digest.parse(locked.digest)), opener, cache)
     index = _read_index(locked, store, opener)
     carried: tuple[Carried, ...] = ()
     if settings.keeps_other_platforms:

@@ -155,11 +155,8 @@ class Transport:
 
     def _exchange(self, request: Request, url: str, headers: Mapping[str, str]) -> Response | FetchError:
         """One request and its answer's head; a failure of the connection comes back as a value."""
-        # Here, not above: half of a short command's time would be the import of requests, which many need not.
-        from kobuild.transport.wire import exchange  # noqa: PLC0415
-
         self._check_scheme(request, url)
-        raw = exchange(self._adapter(url), request, url, headers)
+        raw = self._adapter(url).exchange(request, url, headers)
         if isinstance(raw, FetchError):
             return raw
         _logger.debug("%s %s: %s", request.method, redact(url), raw.status)
@@ -183,6 +180,7 @@ class Transport:
 
     def _adapter(self, url: str) -> Adapter:
         """The pool for the address; hosts with certificates of their own have their own."""
+        # Here, not above: half of a short command's time would be the import of requests, which many need not.
         from kobuild.transport.wire import Adapter  # noqa: PLC0415
 
         parts = urlsplit(url)

@@ -22,14 +22,6 @@ from kobuild.transport.tls import make_context
 _CONNECTIONS_PER_HOST: Final = 32
 
 
-def exchange(adapter: Adapter, request: Request, url: str, headers: Mapping[str, str]) -> Any:
-    """Send to `url`; urllib3's answer with its body unread. A failure of the connection comes back as FetchError."""
-    try:
-        return adapter.exchange(_prepare(request, url, headers), request, _proxies_for(url))
-    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-        return connection_failure(request.method, url, error, request.read_seconds)
-
-
 def _proxies_for(url: str) -> dict[str, str]:
     """The environment's proxies for the address; loopback is never reached through one."""
     if Registry(netloc(url)).is_loopback:
@@ -66,8 +58,14 @@ class Adapter(requests.adapters.HTTPAdapter):
         """Leave all to the context, which verifies; requests would add its own bundle of authorities."""
         conn.cert_reqs = "CERT_REQUIRED"
 
-    def exchange(self, prepared: requests.PreparedRequest, request: Request, proxies: dict[str, str]) -> Any:
-        """Send, and return urllib3's answer with its body unread."""
+    def exchange(self, request: Request, url: str, headers: Mapping[str, str]) -> Any:
+        """Send to `url`; urllib3's answer with its body unread, or FetchError for a connection that failed."""
+        try:
+            return self._exchange(_prepare(request, url, headers), request, _proxies_for(url))
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            return connection_failure(request.method, url, error, request.read_seconds)
+
+    def _exchange(self, prepared: requests.PreparedRequest, request: Request, proxies: dict[str, str]) -> Any:
         timeout = (CONNECT_SECONDS, request.read_seconds)
         if isinstance(request.body, Body):
             with request.body.open() as reader:
