@@ -85,11 +85,14 @@ def resolve_file(
 
     `found` hears of each tool that is new or has moved as soon as it is resolved, from several threads.
     Raises LockError (broken; missing under --frozen or --locked; not fitting), NewsFound (--check), UsageError (an
-    unknown tool under --upgrade), and what sources and the base raise.
+    unknown tool under --upgrade; --upgrade beside --frozen or --locked), and what sources and the base raise.
     """
     path = settings.lock_path
     old = load(path)
     if options.frozen or options.locked:
+        if options.upgrade is not None:
+            flag = "--locked" if options.locked else "--frozen"
+            raise UsageError(f"--upgrade with {flag}: one moves pins, the other keeps them", hint="leave out either")
         if old is None:
             raise LockError(f"{path} is missing", hint="run `kobuild resolve` and commit the file")
         if options.locked:

@@ -192,6 +192,18 @@ def test_an_upgrade_of_nothing_is_told(project: Project) -> None:
     assert "base, go, ko" in (raised.value.hint or "")
 
 
+@pytest.mark.parametrize(("keeping", "flag"), [({"locked": True}, "--locked"), ({"frozen": True}, "--frozen")])
+@pytest.mark.parametrize("more", [{}, {"prove": True}, {"check": True}])
+def test_an_upgrade_of_what_is_to_stay_is_refused(
+    project: Project, keeping: dict[str, bool], flag: str, more: dict[str, bool]
+) -> None:
+    project.resolve()
+    project.forget()
+    with pytest.raises(UsageError, match=f"--upgrade with {flag}: one moves pins, the other keeps them"):
+        project.resolve(ResolveOptions(upgrade=frozenset(), **keeping, **more))
+    assert project.requests == 0
+
+
 def test_a_check_tells_news_and_writes_nothing(project: Project) -> None:
     with pytest.raises(NewsFound) as raised:
         project.resolve(ResolveOptions(check=True))
