@@ -130,14 +130,24 @@ class Cache:
     @contextmanager
     def temporary(self) -> Iterator[tuple[Path, BinaryIO]]:
         """A new file in `partial/`, removed at the end unless it was adopted; locked, so that nobody prunes it."""
-        path = self.partial_path(f"{TEMPORARY}{os.urandom(8).hex()}")
+        path, file = self._new_temporary()
         with disk_errors("write", path):
-            path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                with path.open("xb") as file:
-                    try_lock(file)
+                with file:
                     yield path, file
             finally:
+                path.unlink(missing_ok=True)
+
+    def _new_temporary(self) -> tuple[Path, BinaryIO]:
+        """A new file with its lock; under another name where somebody who prunes tried that lock first."""
+        while True:
+            path = self.partial_path(f"{TEMPORARY}{os.urandom(8).hex()}")
+            with disk_errors("write", path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                file = path.open("xb")
+                if try_lock(file) and is_at(file, path):
+                    return path, file
+                file.close()
                 path.unlink(missing_ok=True)
 
     @contextmanager

@@ -186,14 +186,23 @@ def _is_unlocked(path: Path) -> bool:
     return False
 
 
+def _is_being_written(file: CacheFile) -> bool:
+    """Whether it is a record on its way, which has no lock but only its age to tell."""
+    return file.path.suffix == ".tmp" and not file.abandoned
+
+
 def _is_free(file: CacheFile) -> bool:
     """Whether `_remove` would take it."""
+    if _is_being_written(file):
+        return False
     partner = _partner(file.path)
     return file.kind is not Kind.PARTIAL or file.abandoned or not partner.exists() or _is_unlocked(partner)
 
 
 def _remove(file: CacheFile) -> bool:
     """Remove a file, unless somebody writes or has used it since it was looked at."""
+    if _is_being_written(file):
+        return False
     with disk_errors("remove", file.path), contextlib.suppress(FileNotFoundError):
         if file.kind is Kind.PARTIAL and file.path.suffix != ".tmp":
             return _remove_unlocked(file.path)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 from kobuild.errors import LostEntry
 from kobuild.oci.digest import Digest
-from kobuild.store.cache import Cache
+from kobuild.store.cache import Cache, try_lock
 from kobuild.store.housekeeping import Kind, find_damaged, prune, survey
 from kobuild.streams import StoppedError
 
@@ -126,12 +127,33 @@ def test_what_a_running_process_writes_stays_and_what_a_dead_one_left_goes(cache
         assert names(dry.removed) == names(pruned.removed) == {left.name, orphan.name, stuck_record.name}
         assert resumable.exists()
         assert validator.exists()
-        assert names(prune(cache, everything=True, now=NOW).removed) == {
-            resumable.name,
-            validator.name,
-            fresh_record.name,
-        }
+        dry = prune(cache, everything=True, dry_run=True, now=NOW)
+        pruned = prune(cache, everything=True, now=NOW)
+        assert names(dry.removed) == names(pruned.removed) == {resumable.name, validator.name}
+        assert fresh_record.exists()
     assert cache.find_blob(Digest.of(b"under way")) is not None
+
+
+def test_a_file_whose_lock_a_pruner_tries_in_that_moment_is_still_held(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost: list[str] = []
+
+    def lock_after_a_pruner(file: BinaryIO) -> bool:
+        if lost:
+            return try_lock(file)
+        lost.append(file.name)
+        with open(file.name, "rb") as other:
+            assert try_lock(other)
+            return try_lock(file)
+
+    monkeypatch.setattr("kobuild.store.cache.try_lock", lock_after_a_pruner)
+    with cache.new_blob() as blob:
+        blob.write(b"under way")
+        assert prune(cache, everything=True).removed == ()
+    assert cache.find_blob(Digest.of(b"under way")) is not None
+    assert lost
+    assert list((cache.root / "partial").iterdir()) == []
 
 
 def test_damaged_entries_are_found_and_removed(cache: Cache) -> None:
