@@ -13,10 +13,12 @@ import threading
 gc.set_threshold(100_000)
 
 from kobuild import cli  # noqa: E402
+from kobuild.interrupts import attend_interrupts  # noqa: E402
 
 
 def main() -> int:
     """Run the command line and end the process; it returns only where a profiler or debugger looks on."""
+    attend_interrupts()
     code = cli.main()
     if sys.gettrace() is None and sys.getprofile() is None:
         _leave(code)

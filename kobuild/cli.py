@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib
 import os
-import signal
 import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 
 from kobuild._version import __version__
 from kobuild.errors import KobuildError
+from kobuild.interrupts import TerminatedError
 from kobuild.report import say, tell_error
 
 EXIT_FAILED: Final = 1
@@ -100,7 +99,6 @@ def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    _die_on_sigterm_as_on_interrupt()
     words = sys.argv[1:] if argv is None else list(argv)
     try:
         arguments = build_parser(words).parse_args(words)
@@ -111,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt as interrupt:
         say("interrupted; nothing half-made was left behind")
-        return EXIT_TERMINATED if isinstance(interrupt, _TerminatedError) else EXIT_INTERRUPTED
+        return EXIT_TERMINATED if isinstance(interrupt, TerminatedError) else EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has gone, as `| head` does; Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -127,18 +125,6 @@ def _settings_file(words: Sequence[str]) -> Path:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("-f", "--file", default="kobuild.toml")
     return Path(parser.parse_known_args(words)[0].file)
-
-
-class _TerminatedError(KeyboardInterrupt):
-    """SIGTERM, handled as Ctrl-C is."""
-
-
-def _die_on_sigterm_as_on_interrupt() -> None:
-    def interrupt(_signum: int, _frame: object) -> NoReturn:
-        raise _TerminatedError
-
-    with contextlib.suppress(ValueError):  # not the main thread: a program that embeds us keeps its own handlers
-        signal.signal(signal.SIGTERM, interrupt)
 
 
 def _report_bug(error: Exception) -> str:

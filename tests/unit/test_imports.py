@@ -82,7 +82,8 @@ STANDS_ON: Final[Mapping[str, tuple[str, ...]]] = {
         "policy",
         "lockcheck",
     ),
-    "cli": ("commands",),
+    "interrupts": (),
+    "cli": ("commands", "interrupts"),
     "__main__": ("cli",),
 }
 """For each room those right below it; it may import them and all that they stand on, and nothing else."""

@@ -448,6 +448,7 @@ def test_a_directory_on_the_disk_where_a_file_was_is_told(context: SourceContext
 _INTERRUPTED: Final = """
 import sys
 from pathlib import Path
+from kobuild.interrupts import attend_interrupts
 from kobuild.sources.download import fetch_all
 from kobuild.sources.model import Artifact, SourceContext
 from kobuild.store.cache import Cache
@@ -455,6 +456,7 @@ from kobuild.transport import Transport
 
 url, cache = sys.argv[1:]
 context = SourceContext(transport=Transport(), cache=Cache(Path(cache)), folder=Path(cache))
+attend_interrupts()
 print("begun", flush=True)
 try:
     fetch_all([Artifact(f"{url}?{number}", "tool.tar.gz") for number in range(8)], context)
