@@ -30,7 +30,7 @@ except queue.Empty:
 
 
 def run(number: int, sigint: str, seconds: float) -> str:
-    command = [sys.executable, "-c", _WAITING, str(number), sigint, str(seconds)]
+    command = [sys.executable, "-c", _WAITING, str(int(number)), sigint, str(seconds)]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout.strip()
 
 
