@@ -18,7 +18,7 @@ from io import FileIO
 from pathlib import Path
 from typing import final
 
-from kobuild.store.cache import Cache
+from kobuild.store.cache import Cache, is_at
 from kobuild.streams import CHUNK_BYTES, disk_errors
 
 _CLAIMS = 10
@@ -119,7 +119,8 @@ def _claim(cache: Cache, name: str) -> tuple[Path, FileIO]:
         for _ in range(_CLAIMS):
             # Not buffered: what a full disk refused must not be written once more, and fail once more, by closing.
             file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666), "r+b", buffering=0)
-            if _lock(file) and _is_still_at(file, path):
+            # Its last owner may have made it a blob since it was opened.
+            if _lock(file) and is_at(file, path):
                 return path, file
             file.close()
             path = cache.partial_path(f"{name}-{os.urandom(6).hex()}")
@@ -132,12 +133,3 @@ def _lock(file: FileIO) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _is_still_at(file: FileIO, path: Path) -> bool:
-    """Whether the file that was locked is still the one of that name: its last owner may have made it a blob since."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return False
-    return os.path.samestat(os.fstat(file.fileno()), found)

@@ -1,7 +1,7 @@
 """Looking after the cache: what is in it, what may go, and what is damaged.
 
-All of it is safe while others use the cache. What a running process is writing is locked by it and stays; what it reads
-may go, and the process then gets or makes it again (`Cache.open_blob`).
+All of it is safe while others use the cache. What a running process is writing is locked by it, or is a record of this
+moment, and stays; what it reads may go, and the process then gets or makes it again (`Cache.open_blob`).
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def prune(
     files = survey(cache, moment)
     chosen = _choose(files, moment, max_age_seconds, max_size_bytes, everything=everything)
     take = _is_free if dry_run else _remove
-    removed = [file for file in files if file.unit in chosen and take(file)]
+    removed = [file for file in files if file.unit in chosen and not _is_being_written(file) and take(file)]
     gone = {file.path for file in removed}
     return Pruned(tuple(removed), tuple(file for file in files if file.path not in gone))
 
@@ -193,16 +193,12 @@ def _is_being_written(file: CacheFile) -> bool:
 
 def _is_free(file: CacheFile) -> bool:
     """Whether `_remove` would take it."""
-    if _is_being_written(file):
-        return False
     partner = _partner(file.path)
     return file.kind is not Kind.PARTIAL or file.abandoned or not partner.exists() or _is_unlocked(partner)
 
 
 def _remove(file: CacheFile) -> bool:
     """Remove a file, unless somebody writes or has used it since it was looked at."""
-    if _is_being_written(file):
-        return False
     with disk_errors("remove", file.path), contextlib.suppress(FileNotFoundError):
         if file.kind is Kind.PARTIAL and file.path.suffix != ".tmp":
             return _remove_unlocked(file.path)
